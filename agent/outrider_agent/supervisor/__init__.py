@@ -1,0 +1,1 @@
+"""The supervisor process: broker connection, children, outbox, executions. It compares bytes and verifies nothing."""
