@@ -4,8 +4,9 @@
 2. A frame is u32 little-endian body length, u8 kind (0 JSON, 1 binary), body. A JSON body is one object with `op`.
 3. A JSON object with `"blob": n` is followed by exactly one binary frame of n bytes.
 4. A JSON object with `"fds": k` carries k file descriptors (SCM_RIGHTS) on its first byte.
-5. A frame beyond `FRAME_BYTES` ends the channel. End of file means that the other side has gone: a child then exits at once.
-6. Unknown operations are ignored by both sides.
+5. A frame beyond `FRAME_BYTES` ends the channel.
+6. End of file means that the other side has gone: a child then exits at once (`from_environment` also asks the kernel).
+7. Unknown operations are ignored by both sides.
 
 A worker is started as `python -m outrider_agent.worker --artifact DIR --model M --role serve|shadow` with
 
@@ -20,14 +21,17 @@ A worker is started as `python -m outrider_agent.worker --artifact DIR --model M
 
 Supervisor → worker
 
-    lease {outbox_id, seq}      the bulk sequence of the next predictions batch; one at a time, the next comes at once after
-                                a `batch` or `unused` that used it up. The first comes before `serve`.
+    lease {outbox_id, seq}      the bulk sequence of the next predictions batch; one at a time, the next comes at once
+                                after a `batch` or `unused` that used it up; the first comes before `serve`. A lease
+                                replaces one that was not used.
     serve {}                    begin (or, on a held worker, begin again) to accept on the listening sockets
     drain {}                    stop accepting, finish what was begun, answer `Connection: close`, flush, then `drained`
-    flush {}                    close the predictions batch now: answer `batch` with the leased seq, or `unused` when it is empty
+    flush {}                    close the predictions batch now: answer `batch` with the leased seq, or `unused` when it
+                                is empty
     cleared {digest}            a labelled check passed for this artifact: leave `rebaselining`
-    shadow_on {n} + 1 fd        serve: copy each request's input and class into this SOCK_SEQPACKET socket, never blocking,
-                                counting drops; n is how many windows are wanted. shadow: read that socket, compare, report
+    shadow_on {n} + 1 fd        serve: copy each request's input and class into this SOCK_SEQPACKET socket, never
+                                blocking, counting drops; n is how many windows are wanted.
+                                shadow: read that socket, compare, report
     shadow_off {}               serve: close the shadow socket
     stop {}                     leave with exit status 0 (after flushing what is held)
 
@@ -35,18 +39,20 @@ Worker → supervisor
 
     ready {digest, model_sha256, load_ms}      loaded and warmed: `serve` may come
     failed {error, message, hint}              cannot load; the process then exits
-    batch {kind, seq, n} + blob                kind `predictions` with the leased seq; `windows` and `samples` with seq null
-                                               (the supervisor allots one). The blob is `telemetry.encode_body(...)`, n its rows
+    batch {kind, seq, n} + blob                kind `predictions` with the leased seq; `windows` and `samples` with seq
+                                               null (the supervisor allots one). The blob is
+                                               `telemetry.encode_body(...)`, n its rows
     unused {seq}                               the lease was not used and will not be
     drained {}                                 after `drain`: nothing is in progress, every record was handed over
     event {type, body}                         one entry of the event stream, `messages.Event` without its times
-    attest {digest, model_sha256, answered}    each second when changed; `answered` counts this process's real inferences
+    attest {digest, model_sha256, answered}    each second when changed; `answered` counts this process's real
+                                               inferences
     phase {phase}                              one of `messages.PHASES`, when changed
-    shadow {n, disagree, dropped}              role shadow: so far, at least every second when changed, and once n is reached
+    shadow {n, disagree, dropped}              role shadow: so far, each second when changed, and once n is reached
 
 Supervisor → update process (`python -m outrider_agent.update`)
 
-    begin {floors, installed, clock_ok} + blob the raw order envelope and what update.json holds
+    begin {floors, current} + blob             what update.json holds, and the raw order envelope
     message {topic} + blob                     a message of a subscribed topic arrived
     proceed {}                                 the accepted order is durable in update.json: go on
     stop {}                                    leave; what was fetched stays for the next run
@@ -54,10 +60,11 @@ Supervisor → update process (`python -m outrider_agent.update`)
 Update process → supervisor
 
     subscribe {topics}, unsubscribe {topics}   exact topics; a repeated subscribe asks for the retained messages again
-    accepted {order, floors, resumed}          the order passed every check before the download
+    accepted {order, floors}                   the order passed every check before the download
     progress {state, detail}                   the execution entered `state`
-    staged {digest, artifact, parameters, model, release, counter}   verified, load-tested and committed
-    failed {state, error, message, hint, transient, claimed}         a named refusal; `state` is an end of the execution
+    staged {parameters}                        verified, load-tested and committed; the parameters with their defaults
+    failed {state, error, message, hint, claimed}   a named refusal. `state` is an end of the execution, or null: try again
+                                               later; `claimed` is what an order that was not accepted says of itself
 
 >>> decoder = Decoder()
 >>> decoder.feed(frame("lease", {"seq": 7}))
@@ -67,10 +74,13 @@ Update process → supervisor
 from __future__ import annotations
 
 import array
+import ctypes
 import json
 import os
+import signal
 import socket
 import struct
+import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -87,6 +97,7 @@ READ_BYTES: Final = 256 * 1024
 MAX_FDS: Final = 4
 _HEADER: Final = struct.Struct("<IB")
 _JSON, _BINARY = 0, 1
+_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True)
@@ -192,13 +203,16 @@ class Channel:
         number = os.environ.get(CONTROL_FD, "")
         if not number.isdigit():
             raise ControlError(f"{CONTROL_FD} is not set")
+        _die_with_parent()
         return cls(socket.socket(fileno=int(number)))
 
     def fileno(self) -> int:
         """For selectors."""
         return self.sock.fileno()
 
-    def send(self, op: str, fields: dict[str, Any] | None = None, blob: bytes | None = None, fds: Sequence[int] = ()) -> None:
+    def send(
+        self, op: str, fields: dict[str, Any] | None = None, blob: bytes | None = None, fds: Sequence[int] = ()
+    ) -> None:
         """Send one message; raises `ControlError` when the other side has gone."""
         data = frame(op, fields, blob, len(fds))
         try:
@@ -220,6 +234,11 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self.sock.close()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def send_with_fds(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> int:

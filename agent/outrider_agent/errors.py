@@ -1,7 +1,7 @@
 """Every error the agent raises, in one tree.
 
-Callers branch on the class, never on the text; `hint` is the sentence the operator sees,
-`exit_status` what a command ends with: 2 bad input, 3 refused by a rule of trust, 4 the outside world failed, 5 a fault here.
+Callers branch on the class, never on the text; `hint` is the sentence the operator sees, `exit_status` what a command
+ends with: 2 bad input, 3 refused by a rule of trust, 4 the outside world failed, 5 a fault here.
 """
 
 from __future__ import annotations

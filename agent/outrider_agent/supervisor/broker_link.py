@@ -172,7 +172,7 @@ class BrokerLink:
         client.on_socket_register_write = _leave_writing_to_loop
         return client
 
-    def _on_connect(self, client: mqtt.Client, _userdata: Any, _flags: Any, code: Any, _properties: Any) -> None:
+    def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if code.is_failure:
             return
         self._asked.clear()
@@ -181,9 +181,9 @@ class BrokerLink:
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         if len(message.payload) <= limits.MESSAGE_BYTES:
-            self._tell(Received(message.topic, message.payload))
+            self._tell(Received(message.topic, bytes(message.payload)))
 
-    def _on_subscribe(self, _client: mqtt.Client, _userdata: Any, mid: int, codes: list[Any], _properties: Any) -> None:
+    def _on_subscribe(self, _client: mqtt.Client, _data: Any, mid: int, codes: list[Any], _properties: Any) -> None:
         wanted = self._asked.pop(mid, ())
         refused = tuple(topic for topic, code in zip(wanted, codes, strict=False) if code.is_failure)
         if refused:

@@ -1,7 +1,7 @@
 """One child process and the supervisor's end of its control channel.
 
-1. A child gets a process group of its own and dies with the supervisor: PR_SET_PDEATHSIG where there is Linux, and end
-   of file on its channel everywhere.
+1. A child gets a session of its own and dies with the supervisor: `control.Channel.from_environment` asks the kernel
+   for it, and end of file on the channel means the same.
 2. Sending never blocks: what the socket does not take waits here, bounded by `QUEUE_BYTES`; a child that does not read
    is killed.
 3. End of file on the channel, or a broken frame, is the child's end: `on_end` is called once, with its exit status.
@@ -9,10 +9,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -26,13 +24,6 @@ from outrider_agent.supervisor.loop import Loop
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
 _LOG: Final = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Child:
@@ -58,13 +49,12 @@ class Child:
         passed = {CONTROL_FD: theirs.fileno(), **(descriptors or {})}
         numbers = {name: str(number) for name, number in passed.items()}
         try:
-            self._process = subprocess.Popen(  # the arguments are this package's own
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 env={**os.environ, **environment, **numbers},
                 stdin=subprocess.DEVNULL,
                 pass_fds=tuple(passed.values()),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  no thread of ours holds a lock that the child would need
             )
         finally:
             theirs.close()

@@ -4,7 +4,7 @@
 2. The runner makes the new stage durable *before* it performs an effect, so that a power cut resumes here:
    `RESTARTED` is the first event after every start.
 3. Only `PROBATION_PASSED` leads to `SUCCEEDED`.
-4. A candidate that has begun to serve is never left behind by an end other than `SUCCEEDED`: `ROLLING_BACK` comes first.
+4. A candidate that began to serve is left behind by no end other than `SUCCEEDED`: `ROLLING_BACK` comes first.
 5. An end accepts nothing.
 
     NOTIFIED → DOWNLOADING → VERIFYING → STAGED → VALIDATING ┬→ SHADOWING ┬→ ACTIVATING → PROBATION → SUCCEEDED

@@ -96,7 +96,7 @@ class UpdateState:
     current: Release | None = None
     previous: Release | None = None
     candidate: Release | None = None
-    floors: Floors = Floors()
+    floors: Floors = field(default_factory=Floors)
     execution: Execution | None = None
     starts: int = 0
 
