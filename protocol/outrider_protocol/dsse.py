@@ -31,11 +31,13 @@ class Envelope:
 
     def encode(self) -> bytes:
         """The canonical bytes of the envelope."""
-        return canonical.encode({
-            "payloadType": self.payload_type,
-            "payload": _b64(self.payload),
-            "signatures": [{"keyid": keyid, "sig": _b64(signature)} for keyid, signature in self.signatures],
-        })
+        return canonical.encode(
+            {
+                "payloadType": self.payload_type,
+                "payload": _b64(self.payload),
+                "signatures": [{"keyid": keyid, "sig": _b64(signature)} for keyid, signature in self.signatures],
+            }
+        )
 
     @classmethod
     def decode(cls, data: bytes, limit_bytes: int) -> Envelope:

@@ -61,7 +61,7 @@ class OrderTimeError(UntrustedError):
 class OrderSequenceError(UntrustedError):
     """The order's (epoch, seq) is not newer than the last accepted one."""
 
-    hint = "An old order was replayed, or the server was restored from a backup: it must continue above what the device reports."
+    hint = "An old order was replayed, or the restored server does not continue above what devices report."
 
 
 class OrderConflictError(OrderSequenceError):

@@ -46,21 +46,25 @@ class State(Enum):
 WAY: Final = tuple(State)[: tuple(State).index(State.SUCCEEDED) + 1]
 RANK: Final = {state: rank for rank, state in enumerate(WAY)}
 ENDS: Final = frozenset(State) - frozenset(WAY[:-1])
-FAILURES: Final = frozenset({
-    State.REJECTED,
-    State.FAILED_UNCHANGED,
-    State.ROLLED_BACK,
-    State.ROLLBACK_FAILED,
-    State.TIMED_OUT,
-})
+FAILURES: Final = frozenset(
+    {
+        State.REJECTED,
+        State.FAILED_UNCHANGED,
+        State.ROLLED_BACK,
+        State.ROLLBACK_FAILED,
+        State.TIMED_OUT,
+    }
+)
 # The new release serves, or has served, real requests in these.
-TOUCHED: Final = frozenset({
-    State.ACTIVATING,
-    State.PROBATION,
-    State.SUCCEEDED,
-    State.ROLLED_BACK,
-    State.ROLLBACK_FAILED,
-})
+TOUCHED: Final = frozenset(
+    {
+        State.ACTIVATING,
+        State.PROBATION,
+        State.SUCCEEDED,
+        State.ROLLED_BACK,
+        State.ROLLBACK_FAILED,
+    }
+)
 
 
 def may_follow(earlier: State, later: State) -> bool:

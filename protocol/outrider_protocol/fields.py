@@ -79,7 +79,9 @@ class Fields:
 
     def objects(self, name: str) -> list[Fields]:
         """A list of objects."""
-        return [Fields(as_object(item, self.what), f"{self.what}.{name}[{i}]") for i, item in enumerate(self.list(name))]
+        return [
+            Fields(as_object(item, self.what), f"{self.what}.{name}[{i}]") for i, item in enumerate(self.list(name))
+        ]
 
     def list(self, name: str) -> list[Any]:
         """A list of anything."""

@@ -103,6 +103,8 @@ class PredictionId:
     def parse(cls, text: str) -> PredictionId:
         """Read the written form; `MalformedError` if it is none."""
         parts = text.split("/")
-        if len(parts) != 4 or not (parts[2].isascii() and parts[2].isdigit() and parts[3].isascii() and parts[3].isdigit()):
+        if len(parts) != 4 or not (
+            parts[2].isascii() and parts[2].isdigit() and parts[3].isascii() and parts[3].isdigit()
+        ):
             raise MalformedError(f"{text[:120]!r} is not a prediction id (device/outbox/seq/index)")
         return cls(device_id(parts[0]), outbox_id(parts[1]), int(parts[2]), int(parts[3]))

@@ -271,15 +271,17 @@ class Config:
 
     def encode(self) -> bytes:
         """Canonical bytes."""
-        return canonical.encode({
-            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
-            "v": VERSION,
-            "inputs": [_spec_json(spec) for spec in self.inputs],
-            "outputs": [_spec_json(spec) for spec in self.outputs],
-            "classes": list(self.classes),
-            "load": vars(self.load),
-            "parameters": {name: vars(parameter) for name, parameter in self.parameters.items()},
-        })
+        return canonical.encode(
+            {
+                **{name: getattr(self, name) for name in _PLAIN_FIELDS},
+                "v": VERSION,
+                "inputs": [_spec_json(spec) for spec in self.inputs],
+                "outputs": [_spec_json(spec) for spec in self.outputs],
+                "classes": list(self.classes),
+                "load": vars(self.load),
+                "parameters": {name: vars(parameter) for name, parameter in self.parameters.items()},
+            }
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Config:
@@ -334,13 +336,15 @@ class Index:
     def encode(self) -> bytes:
         """Canonical bytes."""
         listed = [descriptor for _, descriptor in sorted(self.artifacts.items())] + list(self.referrers)
-        return canonical.encode({
-            "schemaVersion": 2,
-            "mediaType": INDEX_TYPE,
-            "artifactType": RELEASE_TYPE,
-            "manifests": [descriptor.json() for descriptor in listed],
-            "annotations": {MODEL: self.model, RELEASE: self.release, COUNTER: str(self.counter)},
-        })
+        return canonical.encode(
+            {
+                "schemaVersion": 2,
+                "mediaType": INDEX_TYPE,
+                "artifactType": RELEASE_TYPE,
+                "manifests": [descriptor.json() for descriptor in listed],
+                "annotations": {MODEL: self.model, RELEASE: self.release, COUNTER: str(self.counter)},
+            }
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Index:

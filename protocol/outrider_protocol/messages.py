@@ -11,7 +11,7 @@ Ack(outbox_id='00112233aabbccdd', stream='bulk', seq=7, cleared=None)
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from outrider_protocol import canonical, ids, limits
 from outrider_protocol.director import DIRECTOR_TARGET, FLOORS_TARGET
@@ -24,17 +24,15 @@ PHASES: Final = ("none", "baseline", "watching", "alarm", "rebaselining")
 EVENT_TYPES: Final = ("execution", "drift", "agent")
 
 
-class _Dataclass(Protocol):
-    __dataclass_fields__: dict[str, Any]
-
-
 def _write(message: Any) -> bytes:
     return canonical.encode({"v": VERSION, **asdict(message)})
 
 
-def _read(kind: type[_Dataclass], data: bytes, limit_bytes: int) -> Fields:
+def _read(kind: type[Any], data: bytes, limit_bytes: int) -> Fields:
     name = kind.__name__
-    return Fields(canonical.decode(data, limit_bytes, name), name).versioned(frozenset(kind.__dataclass_fields__) | {"v"})
+    return Fields(canonical.decode(data, limit_bytes, name), name).versioned(
+        frozenset(kind.__dataclass_fields__) | {"v"}
+    )
 
 
 def stream_name(value: str) -> str:
@@ -64,7 +62,7 @@ class Presence:
 
 @dataclass(frozen=True)
 class Ack:
-    """Server: everything of `stream` up to `seq` is committed. `cleared` names an artifact whose new baseline passed."""
+    """Server: everything of `stream` up to `seq` is committed. `cleared`: an artifact whose new baseline passed."""
 
     outbox_id: str
     stream: str

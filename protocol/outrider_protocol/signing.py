@@ -11,18 +11,19 @@ import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
 from outrider_protocol import dsse, order
 from outrider_protocol.errors import ProtocolError
 
-TufRole = Root | Targets | Snapshot | Timestamp
+Role = TypeVar("Role", Root, Targets, Snapshot, Timestamp)
 _COMPACT = JSONSerializer(compact=True)
 
 
@@ -80,9 +81,9 @@ def sign_order(payload: order.Order, keys: Iterable[Ed25519PrivateKey]) -> bytes
     return dsse.Envelope(order.TYPE, data, signatures).encode()
 
 
-def sign_role(role: TufRole, keys: Iterable[Ed25519PrivateKey]) -> bytes:
+def sign_role(role: Role, keys: Iterable[Ed25519PrivateKey]) -> bytes:
     """Return a TUF role's metadata file, signed by each key; version and expiry are the caller's."""
-    metadata: Metadata[TufRole] = Metadata(role)
+    metadata: Metadata[Role] = Metadata(role)
     for key in keys:
         metadata.sign(CryptoSigner(key, tuf_key(key)), append=True)
     return metadata.to_bytes(_COMPACT)
@@ -92,8 +93,8 @@ def add_targets(
     current: bytes | None, targets: Iterable[TargetFile], expires: datetime, keys: Iterable[Ed25519PrivateKey]
 ) -> bytes:
     """Sign a new version of a delegated targets role that also lists `targets`."""
-    role = Metadata[Targets].from_bytes(current).signed if current else Targets(version=0)
-    role.version += 1
+    role = Metadata[Targets].from_bytes(current).signed if current else Targets()
+    role.version += 1 if current else 0
     role.expires = expires
     role.targets.update({target.path: target for target in targets})
     return sign_role(role, keys)
@@ -104,19 +105,3 @@ def artifact_target(path: str, manifest: bytes, counter: int) -> TargetFile:
     target = TargetFile.from_data(path, manifest, ["sha256"])
     target.unrecognized_fields["custom"] = {"counter": counter}
     return target
-
-
-__all__ = [
-    "Key",
-    "KeyFileError",
-    "TufRole",
-    "add_targets",
-    "artifact_target",
-    "generate",
-    "load_private",
-    "public_bytes",
-    "save_private",
-    "sign_order",
-    "sign_role",
-    "tuf_key",
-]

@@ -1,6 +1,6 @@
-"""Telemetry batches: an envelope that the supervisor writes around a body that it never opens.
+r"""Telemetry batches: an envelope that the supervisor writes around a body that it never opens.
 
-    envelope: magic "O1B\\x01" | u32 length | JSON {v, outbox_id, stream, seq, prev} | body
+    envelope: magic "O1B\x01" | u32 length | JSON {v, outbox_id, stream, seq, prev} | body
     body:     u8 codec (0 plain, 1 zlib) | [u32 length | JSON {kind, meta, columns} | columns]
 
 1. The key of a batch is (device, outbox_id, stream, seq); the device stands in the topic.

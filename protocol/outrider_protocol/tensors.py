@@ -1,6 +1,6 @@
-"""Named tensors in one file (golden vectors, samples): a JSON header, then raw little-endian data.
+r"""Named tensors in one file (golden vectors, samples): a JSON header, then raw little-endian data.
 
-    magic "O1T\\x01" | u32 header length | header JSON | data of every tensor, in header order
+    magic "O1T\x01" | u32 header length | header JSON | data of every tensor, in header order
 
 1. No pickle, no numpy: a tensor is (dtype, shape, bytes); callers with numpy use `np.frombuffer`.
 2. Shape and dtype must account for exactly the bytes that are there.
