@@ -1,0 +1,1 @@
+"""The embedded MQTT broker, who is admitted to it, and the server's own connection."""

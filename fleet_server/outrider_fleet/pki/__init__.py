@@ -1,0 +1,1 @@
+"""The fleet's certificate authority: who may connect, never what may run."""
