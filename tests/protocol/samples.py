@@ -1,11 +1,13 @@
 """One example of every document: what the golden vectors hold and the property tests start from."""
 
+from collections.abc import Callable
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from outrider_protocol import manifest, messages, signing, statistics, telemetry, tensors
 from outrider_protocol.director import DIRECTOR_TARGET, FLOORS_TARGET, Director, Floors
+from outrider_protocol.errors import ProtocolError
 from outrider_protocol.execution import State
 from outrider_protocol.order import Audience, Order
 
@@ -99,3 +101,14 @@ BODY: Final = telemetry.encode_body(
 )
 BATCH: Final = telemetry.wrap(OUTBOX, "bulk", 7, 5, BODY)
 EVENT_BATCH: Final = telemetry.wrap(OUTBOX, "event", 2, 1, telemetry.event_body(EVENT))
+
+
+def read_or_refuse(read: Callable[[bytes], object], data: bytes) -> None:
+    """Pass when `data` is read, or refused by a named error that has a hint; any other exception escapes."""
+    try:
+        read(data)
+    except ProtocolError as error:
+        refused = error
+    else:
+        return
+    assert refused.hint

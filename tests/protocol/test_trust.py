@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from outrider_protocol import dsse, errors, signing, trust
 from outrider_protocol.order import Order
-
 from tests.protocol.samples import DIRECTOR, KEY, NOW_MS, ORDER
 
 DAY_MS = 86_400_000

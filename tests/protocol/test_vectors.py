@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from outrider_protocol import dsse, limits, telemetry, tensors
-
 from tests.protocol import samples
 
 VECTORS = Path(__file__).parent.parent / "vectors"
