@@ -130,7 +130,7 @@ def _outcome(
     if watched < policy.min_devices:
         return (
             Outcome.WAIT,
-            f"{seen}: at least {policy.min_devices} must have a baseline before the fleet can be judged",
+            f"{seen}: {policy.min_devices} must have a baseline before the fleet can be judged",
         )
     if alarmed == 1:
         return Outcome.MAINTENANCE, f"{seen}: a lone deviating device is looked at, the fleet is not retrained"

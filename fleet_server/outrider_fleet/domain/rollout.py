@@ -129,7 +129,7 @@ def _expose(rollout: Rollout, now_ms: int) -> Step:
         replace(m, state=State.NOTIFIED, phase=rollout.phase, ordered_ms=now_ms, updated_ms=now_ms) for m in chosen
     )
     text = f"phase {rollout.current.name}: {', '.join(m.device for m in chosen[:8])}{' …' if len(chosen) > 8 else ''}"
-    effects = (*(Expose(m.device, rollout.phase) for m in chosen), Note("exposed", text))
+    effects: tuple[Effect, ...] = (*(Expose(m.device, rollout.phase) for m in chosen), Note("exposed", text))
     return with_members(rollout, *ordered), effects
 
 
