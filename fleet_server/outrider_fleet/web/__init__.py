@@ -1,0 +1,1 @@
+"""The fleet's pages: server-rendered, live, readable without scripts; docs/spec/web.md holds the rules."""
