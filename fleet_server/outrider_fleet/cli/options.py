@@ -1,0 +1,33 @@
+"""Options and argument forms that several commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class KeyNumber(click.ParamType[tuple[str, float]]):
+    """`name=number`."""
+
+    name = "name=number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Split and convert, or fail with a usage error."""
+        key, _, number = str(value).partition("=")
+        try:
+            return key, float(number)
+        except ValueError:
+            self.fail(f"{value!r} is not name=number", param, ctx)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file, or a usage error that names it."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise click.UsageError(f"{path}: not JSON ({error})") from error
