@@ -1,0 +1,104 @@
+"""Devices, their keys, tokens and groups."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, select
+
+from outrider_fleet.store import sql
+from outrider_fleet.store.sql import Row
+from outrider_fleet.store.tables import device_keys, devices, drift_status, group_members, groups, tokens
+
+ALL = "all"
+
+
+def get(connection: Connection, device: str) -> Row | None:
+    """A device's row."""
+    return sql.find(connection, devices, device=device)
+
+
+def listed(connection: Connection, *, after: str | None = None, limit: int = sql.PAGE) -> list[Row]:
+    """Devices by id."""
+    return sql.page(connection, select(devices), devices.c.device, after=after, limit=limit)
+
+
+def enrolled(connection: Connection, device: str) -> bool:
+    """Whether a device may connect."""
+    statement = select(devices.c.state).where(devices.c.device == device)
+    return sql.scalar(connection, statement) == "enrolled"
+
+
+def update(connection: Connection, device: str, values: dict[str, Any]) -> None:
+    """Change columns of a device."""
+    sql.change(connection, devices, devices.c.device == device, values)
+
+
+def current_key(connection: Connection, device: str) -> str | None:
+    """Hex SHA-256 of the public key that the device enrolled with last; None where it is revoked."""
+    newest = select(device_keys).where(device_keys.c.device == device).order_by(device_keys.c.issued_ms.desc())
+    row = sql.one(connection, newest.limit(1))
+    return None if row is None or row["revoked_ms"] is not None else str(row["key_sha256"])
+
+
+def revoke_keys(connection: Connection, device: str, now_ms: int) -> None:
+    """Mark every key of a device as revoked."""
+    unrevoked = and_(device_keys.c.device == device, device_keys.c.revoked_ms.is_(None))
+    sql.change(connection, device_keys, unrevoked, {"revoked_ms": now_ms})
+
+
+def add_key(connection: Connection, row: Row) -> None:
+    """Record a certificate."""
+    sql.insert(connection, device_keys, row)
+
+
+def token(connection: Connection, token_sha256: str) -> Row | None:
+    """A token's row by its hash."""
+    return sql.find(connection, tokens, token_sha256=token_sha256)
+
+
+def use_token(connection: Connection, token_sha256: str, by: str, now_ms: int) -> bool:
+    """Use a single-use token; False where somebody was quicker."""
+    unused = and_(tokens.c.token_sha256 == token_sha256, tokens.c.used_ms.is_(None))
+    return sql.change(connection, tokens, unused, {"used_ms": now_ms, "used_by": by}) == 1
+
+
+def group(connection: Connection, name: str) -> Row | None:
+    """A group's row; `all` always exists."""
+    if name == ALL:
+        return {"name": ALL, "kind": "dynamic", "query": {}, "created_ms": 0}
+    return sql.find(connection, groups, name=name)
+
+
+def members(connection: Connection, row: Row) -> list[Row]:
+    """The enrolled devices of a group, each with `drifted` (0, 1 or None) per its own model."""
+    return sql.rows(connection, _with_drift(_member_filter(row)))
+
+
+def _member_filter(row: Row) -> Select[Any]:
+    chosen = select(devices).where(devices.c.state == "enrolled")
+    if row["kind"] == "static":
+        ids = select(group_members.c.device).where(group_members.c.name == row["name"])
+        return chosen.where(devices.c.device.in_(ids))
+    query = row["query"] or {}
+    if "profile" in query:
+        chosen = chosen.where(devices.c.profile == query["profile"])
+    if "prefix" in query:
+        chosen = chosen.where(devices.c.device.startswith(query["prefix"], autoescape=True))
+    return chosen
+
+
+def _with_drift(chosen: Select[Any]) -> Select[Any]:
+    joined = chosen.outerjoin(drift_status, drift_status.c.device == devices.c.device)
+    return joined.add_columns(drift_status.c.drifted, drift_status.c.model.label("drift_model"))
+
+
+def list_groups(connection: Connection) -> list[Row]:
+    """All groups with the number of static members."""
+    listed = sql.rows(connection, select(groups).order_by(groups.c.name))
+    names = [ALL, *(row["name"] for row in listed)]
+    found = [group(connection, name) for name in names]
+    return [{**row, "devices": [m["device"] for m in distinct(members(connection, row))]} for row in found if row]
+
+
+def distinct(found: list[Row]) -> list[Row]:
+    """One row a device (a device may have drift rows of several models)."""
+    return list({row["device"]: row for row in found}.values())
