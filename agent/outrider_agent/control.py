@@ -63,8 +63,8 @@ Update process → supervisor
     accepted {order, floors}                   the order passed every check before the download
     progress {state, detail}                   the execution entered `state`
     staged {parameters}                        verified, load-tested and committed; the parameters with their defaults
-    failed {state, error, message, hint, claimed}   a named refusal. `state` is an end of the execution, or null: try again
-                                               later; `claimed` is what an order that was not accepted says of itself
+    failed {state, error, message, hint, claimed}   a named refusal. `state` is an end of the execution, or null: try
+                                               again later; `claimed` is what a refused order says of itself
 
 >>> decoder = Decoder()
 >>> decoder.feed(frame("lease", {"seq": 7}))
@@ -77,6 +77,7 @@ import array
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -230,6 +231,17 @@ class Channel:
                 return None
             self._ready.extend(self._decoder.feed(data, fds))
         return self._ready.popleft()
+
+    def receive_within(self, timeout_s: float) -> Message | None:
+        """Wait for the next message, at most so long: None if none came. `ControlError` when the other side has gone."""
+        if not self._ready and not select.select([self.sock], [], [], max(0.0, timeout_s))[0]:
+            return None
+        if not self._ready:
+            data, fds = receive_with_fds(self.sock)
+            if not data:
+                raise ControlError("the supervisor has gone")
+            self._ready.extend(self._decoder.feed(data, fds))
+        return self._ready.popleft() if self._ready else None
 
     def close(self) -> None:
         """Close this end."""

@@ -21,10 +21,10 @@ SCHEMA_VERSION: Final = 1
 _TABLES: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE stream (name TEXT PRIMARY KEY, next_seq INTEGER NOT NULL, acked INTEGER NOT NULL)",
-    "CREATE TABLE batch (stream TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, n INTEGER NOT NULL,"
-    " body BLOB NOT NULL, PRIMARY KEY (stream, seq))",
-    "CREATE TABLE gap (stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, kind TEXT NOT NULL,"
-    " n INTEGER NOT NULL, PRIMARY KEY (stream, seq))",
+    """CREATE TABLE batch (stream TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, n INTEGER NOT NULL,
+        body BLOB NOT NULL, PRIMARY KEY (stream, seq))""",
+    """CREATE TABLE gap (stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, kind TEXT NOT NULL,
+        n INTEGER NOT NULL, PRIMARY KEY (stream, seq))""",
 )
 
 

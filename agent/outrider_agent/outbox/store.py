@@ -29,7 +29,7 @@ from outrider_agent.errors import OutboxError
 from outrider_agent.outbox import schema
 from outrider_protocol.messages import STREAMS
 
-BLOCK: Final = 8  # sequences made durable at once, so that a lease rarely waits for the disk
+BLOCK: Final = 32  # sequences made durable at once, so that a lease rarely waits for the disk
 SHED_ORDER: Final = ("samples", "windows", "predictions")
 
 
@@ -80,7 +80,7 @@ class Outbox:
         return cls(schema.open_or_renew(path, new_id, first_seq), path, limit_bytes)
 
     def renew(self, new_id: Callable[[], str] = lambda: secrets.token_hex(8)) -> Outbox:
-        """After `OutboxDamagedError`: set this file aside and return a new outbox, numbered above everything given out."""
+        """After `OutboxDamagedError`: set this file aside; the new outbox is numbered above everything given out."""
         self._database.close()
         schema.set_aside(self.path)
         return Outbox.open(self.path, self.limit_bytes, new_id, first_seq=max(self._next.values()))
@@ -144,14 +144,14 @@ class Outbox:
             prev = seq
         return items
 
-    def blocked(self, stream: str) -> bool:
-        """Whether a finished batch waits behind an open reservation."""
+    def blocking(self, stream: str) -> int | None:
+        """The open reservation that holds a finished batch back, or None."""
         first = min(self._open[stream], default=None)
         if first is None:
-            return False
-        if any(item.stream == stream and item.seq > first for item in self._pending):
-            return True
-        return bool(self._read("SELECT 1 FROM batch WHERE stream = ? AND seq > ? LIMIT 1", (stream, first)))
+            return None
+        waits = any(item.stream == stream and item.seq > first for item in self._pending)
+        query = "SELECT 1 FROM batch WHERE stream = ? AND seq > ? LIMIT 1"
+        return first if waits or self._read(query, (stream, first)) else None
 
     def mark_sent(self, stream: str, seq: int) -> None:
         """Batches up to `seq` are on their way: they are not shed."""
@@ -161,7 +161,8 @@ class Outbox:
         """The server has committed up to `seq`; False for an old ack."""
         if seq <= self._acked[stream]:
             return False
-        freed = self._read("SELECT coalesce(sum(length(body)), 0) FROM batch WHERE stream = ? AND seq <= ?", (stream, seq))
+        query = "SELECT coalesce(sum(length(body)), 0) FROM batch WHERE stream = ? AND seq <= ?"
+        freed = self._read(query, (stream, seq))
         next_seq = max(self._ceiling[stream], seq + 1)
         self._transaction(lambda: self._write_ack(stream, seq, next_seq))
         self._acked[stream], self._ceiling[stream] = seq, next_seq
@@ -171,7 +172,7 @@ class Outbox:
 
     def counts(self) -> dict[str, int]:
         """Batches waiting, by stream."""
-        rows = {name: n for name, n in self._read("SELECT stream, count(*) FROM batch GROUP BY stream", ())}
+        rows: dict[str, int] = dict(self._read("SELECT stream, count(*) FROM batch GROUP BY stream", ()))
         for item in self._pending:
             rows[item.stream] = rows.get(item.stream, 0) + 1
         return {name: rows.get(name, 0) for name in STREAMS}
@@ -256,7 +257,7 @@ class Outbox:
         rows = self._read("SELECT value FROM meta WHERE key = 'first_seq'", ())
         return int(rows[0][0]) if rows else 1
 
-    def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, values: tuple[object, ...]) -> list[Any]:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.OperationalError as error:
@@ -271,7 +272,7 @@ class Outbox:
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
-            raise OutboxError(f"{self.path}: {error}", "Check free space and permissions of the agent's directory.") from error
+            raise OutboxError(f"{self.path}: {error}", "Check free space and permissions of its directory.") from error
         except sqlite3.DatabaseError as error:
             self._roll_back()
             raise schema.OutboxDamagedError(f"{self.path}: {error}") from error

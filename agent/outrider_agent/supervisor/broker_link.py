@@ -183,7 +183,9 @@ class BrokerLink:
         if len(message.payload) <= limits.MESSAGE_BYTES:
             self._tell(Received(message.topic, bytes(message.payload)))
 
-    def _on_subscribe(self, _client: mqtt.Client, _data: Any, mid: int, codes: list[Any], _properties: Any) -> None:
+    def _on_subscribe(
+        self, _client: mqtt.Client, _data: Any, mid: int, codes: list[Any], _properties: Any
+    ) -> None:
         wanted = self._asked.pop(mid, ())
         refused = tuple(topic for topic, code in zip(wanted, codes, strict=False) if code.is_failure)
         if refused:

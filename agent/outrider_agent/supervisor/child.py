@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from outrider_agent.control import CONTROL_FD, Decoder, Message, frame, receive_with_fds, send_with_fds
-from outrider_agent.errors import ControlError
+from outrider_agent.errors import AgentError, ControlError
 from outrider_agent.supervisor.loop import Loop
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
@@ -35,6 +35,7 @@ class Child:
         self._loop, self.name = loop, name
         self._on_message, self._on_end = on_message, on_end
         self._decoder = Decoder()
+        self._inbox: deque[Message] = deque()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
         self._queued_bytes = 0
         self._ended = False
@@ -121,8 +122,18 @@ class Child:
             self.kill()
             self._finish()
             return
-        for message in messages:
-            self._on_message(message)
+        self._inbox.extend(messages)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """One message that raises must not lose those behind it."""
+        while self._inbox:
+            message = self._inbox.popleft()
+            try:
+                self._on_message(message)
+            except AgentError:
+                self._loop.call_later(0.0, self._deliver)
+                raise
 
     def _writable(self) -> None:
         try:

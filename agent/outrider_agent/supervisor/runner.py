@@ -66,9 +66,14 @@ class Runner:
         self._save(replace(self.state, execution=execution, floors=floors))
         self._report()
 
-    def raise_floors(self, floors: Floors) -> None:
-        """Record floors without a new execution."""
-        self._save(replace(self.state, floors=floors))
+    def recognise(self, execution: Execution, floors: Floors) -> None:
+        """The same order came in another envelope: remember that one."""
+        self._save(replace(self.state, execution=execution, floors=floors))
+
+    def set_parameters(self, parameters: dict[str, float]) -> None:
+        """The artifact's own defaults are known now; saved with the next step."""
+        if self.state.execution is not None:
+            self.state = replace(self.state, execution=replace(self.state.execution, parameters=parameters))
 
     def offer(self, event: Event, detail: dict[str, Any] | None = None) -> bool:
         """Feed the event where the stage accepts it; returns whether it did."""

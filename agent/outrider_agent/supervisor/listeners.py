@@ -1,0 +1,79 @@
+"""The listening sockets of the local API: made once a model, kept here, inherited by every worker of it.
+
+1. A swap of workers closes no listening socket: a connection attempt waits in the backlog and is never refused.
+2. The Unix socket is for owner and group (0660); a stale file in its place is removed, a live one is an error.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from outrider_agent.config import Model
+from outrider_agent.control import LISTEN_FD, LISTEN_TCP_FD
+from outrider_agent.errors import ConfigError
+
+BACKLOG: Final = 256
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """The sockets of one model."""
+
+    unix: socket.socket
+    tcp: socket.socket | None
+
+    def descriptors(self) -> dict[str, int]:
+        """Environment name → descriptor, as a worker inherits them."""
+        named = {LISTEN_FD: self.unix.fileno()}
+        if self.tcp is not None:
+            named[LISTEN_TCP_FD] = self.tcp.fileno()
+        return named
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.unix.close()
+        if self.tcp is not None:
+            self.tcp.close()
+
+
+def listen(path: Path, model: Model) -> Listeners:
+    """Open the sockets of one model; raises `ConfigError` when an address is taken."""
+    return Listeners(listen_unix(path), _listen_tcp(model.http) if model.http else None)
+
+
+def listen_unix(path: Path, mode: int = 0o660) -> socket.socket:
+    """A listening Unix socket; a stale file is replaced."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if path.exists() and _answers(path):
+        raise ConfigError(f"{path} is in use", "Another agent runs in this directory: stop it first.")
+    path.unlink(missing_ok=True)
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.bind(str(path))
+    except OSError as error:
+        server.close()
+        hint = "A socket's path has at most 107 bytes: use a shorter directory."
+        raise ConfigError(f"{path}: {error}", hint) from error
+    path.chmod(mode)
+    server.listen(BACKLOG)
+    return server
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _listen_tcp(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), backlog=BACKLOG)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"http {address!r}: {error}") from error

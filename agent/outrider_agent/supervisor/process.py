@@ -1,0 +1,230 @@
+"""The supervisor process: puts the parts together and runs the loop.
+
+1. It verifies nothing and never touches a tensor: numpy, onnxruntime, tuf, cryptography and urllib3 are never loaded.
+2. Bulk batches are committed at most once in `flush_s`; an event at once.
+3. No retained order within 2 s does not mean that there is none: it asks again, with growing pauses.
+4. A damaged outbox is set aside and the agent runs on; a full disk is logged and tried again.
+5. SIGTERM and SIGINT: workers hand over what they hold, everything is committed, presence says offline.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from outrider_agent.config import Config
+from outrider_agent.durable import Durable
+from outrider_agent.errors import DurableError, NotEnrolledError, OutboxError
+from outrider_agent.outbox.schema import OutboxDamagedError
+from outrider_agent.outbox.store import Outbox
+from outrider_agent.paths import Paths
+from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Fact, Lost, Received, Refused
+from outrider_agent.supervisor.executions import Executions, now_ms
+from outrider_agent.supervisor.journal import Journal
+from outrider_agent.supervisor.loop import Loop, Timer
+from outrider_agent.supervisor.relay import UpdateRelay
+from outrider_agent.supervisor.reporter import Reporter
+from outrider_agent.supervisor.sender import Sender
+from outrider_agent.supervisor.state import StateFile
+from outrider_agent.supervisor.status_socket import StatusSocket
+from outrider_agent.supervisor.workers import Workers
+from outrider_protocol import topics
+from outrider_protocol.errors import ProtocolError
+from outrider_protocol.messages import Ack, Presence
+
+_LOG: Final = logging.getLogger(__name__)
+ASK_AGAIN_S: Final = (2.0, 4.0, 8.0, 30.0)
+STOP_S: Final = 5.0
+ORDER_BYTES_MAX: Final = 64 * 1024
+
+
+class Supervisor:
+    """One agent, running."""
+
+    def __init__(self, paths: Paths, config: Config, home: str) -> None:
+        self._paths, self._config, self._device = paths, config, config.device.id
+        self.loop = Loop()
+        self._outbox = Outbox.open(paths.outbox, config.telemetry.outbox_bytes)
+        self._workers = Workers(self.loop, paths, config, self._current_outbox, home)
+        self._changed_pending = False
+        self._session = 0
+        self._connected = False
+        self._asking: Timer | None = None
+        self._stopping = False
+        credentials = Credentials(*(paths.identity / name for name in ("device.pem", "device.key", "ca.pem")))
+        self._journal = Journal(self._current_outbox, now_ms, self._send_soon)
+        # The link needs the number of this start, the executions need the relay, the relay needs the link.
+        starts = StateFile(paths.update, Durable()).load().starts + 1
+        self._link = BrokerLink(self._device, config.broker, credentials, starts, self.loop.wake)
+        self._relay = UpdateRelay(self.loop, self._link, home)
+        self.executions = Executions(self.loop, paths, self._workers, self._relay, self._journal, self._changed)
+        self._sender = Sender(self._device, self._current_outbox, self._link, config.telemetry, self.loop.now_s)
+        self._reporter = Reporter(config, lambda: self.executions.state, self._workers, self._current_outbox, now_ms)
+        self._status = StatusSocket(self.loop, paths.status_socket, self._status_now)
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        self.loop.on_wake(self._facts)
+        self._guarded(self.executions.start)
+        self._link.start()
+        self.loop.call_every(self._config.telemetry.flush_s, self._flush)
+        self.loop.call_every(1.0, self.executions.judge)
+        self.loop.call_every(self._config.supervisor.state_every_s, self._changed)
+        while not self._stopping:
+            self._guarded(self.loop.run)
+        self._close()
+
+    def stop(self) -> None:
+        """Leave the loop; may be called from a signal handler."""
+        self._stopping = True
+        self.loop.stop()
+
+    def _current_outbox(self) -> Outbox:
+        return self._outbox
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OutboxDamagedError as error:
+            self._renew_outbox(error)
+        except (OutboxError, DurableError) as error:
+            _LOG.error("%s (%s)", error, error.hint)
+            self.loop.wake()
+
+    def _renew_outbox(self, error: OutboxDamagedError) -> None:
+        _LOG.error("%s (%s)", error, error.hint)
+        self._outbox = self._outbox.renew()
+        self._sender.renewed()
+        for worker in self._workers.all:
+            worker.lend_anew()
+        self._journal.agent("outbox_renewed", {"message": str(error)})
+
+    # ---------------------------------------------------------------- the connection
+
+    def _facts(self) -> None:
+        for fact in self._link.facts():
+            self._fact(fact)
+
+    def _fact(self, fact: Fact) -> None:
+        if isinstance(fact, Received):
+            self._received(fact.topic, fact.payload)
+        elif isinstance(fact, Connected):
+            self._on_connected(fact.session)
+        elif isinstance(fact, Lost):
+            self._on_lost(fact)
+        elif isinstance(fact, Refused):
+            _LOG.error("the broker refused the subscription of %s", ", ".join(fact.topics))
+
+    def _on_connected(self, session: int) -> None:
+        _LOG.info("connected to %s:%d", self._config.broker.host, self._config.broker.port)
+        self._session, self._connected = session, True
+        self._link.publish(topics.presence(self._device), Presence(session, True).encode(), retain=True)
+        self._ask(0)
+        self._relay.connected()
+        self._send_state()
+        self._sender.connected()
+
+    def _on_lost(self, fact: Lost) -> None:
+        level = logging.WARNING if fact.had_connected else logging.INFO
+        _LOG.log(level, "no connection: %s", fact.reason)
+        self._connected = False
+        self._sender.lost()
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def _ask(self, times: int) -> None:
+        if not self._connected:
+            return
+        self._link.subscribe([topics.all_down(self._device)])
+        wait_s = ASK_AGAIN_S[min(times, len(ASK_AGAIN_S) - 1)]
+        self._asking = self.loop.call_later(wait_s, lambda: self._ask(times + 1))
+
+    def _received(self, topic: str, payload: bytes) -> None:
+        if topic == topics.desired(self._device):
+            if self._asking is not None:
+                self._asking.cancel()
+            if payload and len(payload) <= ORDER_BYTES_MAX:
+                self.executions.desired(payload)
+        elif topic == topics.ack(self._device):
+            self._ack(payload)
+        else:
+            self._relay.message(topic, payload)
+
+    def _ack(self, payload: bytes) -> None:
+        try:
+            ack = Ack.decode(payload)
+        except ProtocolError as error:
+            _LOG.warning("an ack was not understood: %s", error)
+            return
+        self._sender.acked(ack)
+        if ack.cleared is not None:
+            for worker in self._workers.all:
+                worker.send("cleared", {"digest": ack.cleared})
+
+    # ---------------------------------------------------------------- every now and then
+
+    def _flush(self) -> None:
+        self._workers.flush_blocking()
+        self._outbox.commit()
+        self._sender.send()
+
+    def _send_soon(self) -> None:
+        self.loop.call_later(0.0, self._sender.send)
+
+    def _changed(self) -> None:
+        """Something that the server is told changed; several changes are one message."""
+        if not self._changed_pending:
+            self._changed_pending = True
+            self.loop.call_later(0.05, self._send_state)
+
+    def _send_state(self) -> None:
+        self._changed_pending = False
+        if self._connected:
+            self._link.publish(topics.state(self._device), self._reporter.reported(self._session).encode())
+
+    def _status_now(self) -> dict[str, object]:
+        return self._reporter.status(self._session, self._connected)
+
+    # ---------------------------------------------------------------- the end
+
+    def _close(self) -> None:
+        self._relay.stop()
+        leaving = self._workers.all
+        self._workers.stop(STOP_S)
+        deadline_s = time.monotonic() + STOP_S
+        while any(worker.alive for worker in leaving) and time.monotonic() < deadline_s:
+            self._guarded(lambda: self.loop.run_once(0.1))
+        for worker in leaving:
+            worker.kill()
+            worker.wait(STOP_S)
+        self._guarded(self._outbox.commit)
+        self._guarded(self._sender.send)
+        self._link.stop()
+        self._guarded(self._outbox.close)
+        self._status.close()
+        self._workers.close()
+
+
+def prepare(paths: Paths) -> None:
+    """Directories with their permissions; raises `NotEnrolledError` before the device has an identity."""
+    if not (paths.identity / "device.pem").exists():
+        raise NotEnrolledError(f"{paths.identity}: no certificate")
+    for directory in (paths.artifacts, paths.downloads, paths.trust):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def run(paths: Paths, config: Config, home: str | Path) -> None:
+    """Run the agent in this process until a signal."""
+    prepare(paths)
+    os.umask(0o077)
+    supervisor = Supervisor(paths, config, str(home))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run()
+
