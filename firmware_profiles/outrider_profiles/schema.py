@@ -1,0 +1,97 @@
+"""What a hardware profile says, as frozen dataclasses.
+
+1. A table of the file is a class here and a key is a field: the classes are the schema.
+2. A field with a default may be left out of the file, every other must be there.
+3. Sizes are in bytes, times in microseconds; a budget of 0 means "no budget".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+ENGINES: Final = frozenset({"onnxruntime", "litert"})
+PRECISIONS: Final = frozenset({"fp32", "fp16", "int8_static", "int8_dynamic"})
+ARCHITECTURES: Final = frozenset({"x86_64", "aarch64", "armv7l"})
+INTEGERS: Final = frozenset({"u8", "s8"})
+LOAD_MODES: Final = frozenset({"default", "mmap"})
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The inference engine on the board and the versions that the artifact must load in (PEP 440 specifier)."""
+
+    name: str
+    versions: str
+
+
+@dataclass(frozen=True)
+class Range:
+    """An inclusive range of versions."""
+
+    min: int
+    max: int
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Integer types that the engine is fast and exact at on this board.
+
+    `reduce_range` keeps weights in 7 bits: without VNNI, u8×s8 products saturate their 16-bit sums.
+    `accelerated_by` names CPU features that make int8 faster: a machine that has one of them, where the board
+    promises none, measures int8 too favourably.
+    """
+
+    activation: str = "u8"
+    weight: str = "s8"
+    per_channel: bool = True
+    reduce_range: bool = False
+    accelerated_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Load:
+    """How the worker loads the model: memory-mapped weights are shared between processes, prepacked ones are copied."""
+
+    mode: str = "default"
+    prepack: bool = True
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Rules for shapes of inputs."""
+
+    dynamic_batch: bool = True
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Upper bounds of one artifact; 0 means none. `latency_us` is for one window on one thread."""
+
+    size_bytes: int = 0
+    latency_us: int = 0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One board class. `cpu_features`: any one of them is promised (empty: none is)."""
+
+    name: str
+    title: str
+    architecture: str
+    engine: Engine
+    providers: tuple[str, ...]
+    precisions: tuple[str, ...]
+    opset: Range
+    ir: Range
+    memory_bytes: int
+    threads: int
+    verified_on_hardware: bool
+    sources: dict[str, str]
+    cpu_features: tuple[str, ...] = ()
+    deny_operators: tuple[str, ...] = ()
+    int8: Int8 = Int8()
+    load: Load = Load()
+    shapes: Shapes = Shapes()
+    budgets: Budgets = field(default_factory=Budgets)
