@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from outrider_fleet.store import sql
 from outrider_fleet.store.sql import Row
@@ -24,7 +24,7 @@ def listed(connection: Connection, *, after: str | None = None, limit: int = sql
 def enrolled(connection: Connection, device: str) -> bool:
     """Whether a device may connect."""
     statement = select(devices.c.state).where(devices.c.device == device)
-    return sql.scalar(connection, statement) == "enrolled"
+    return bool(sql.scalar(connection, statement) == "enrolled")
 
 
 def update(connection: Connection, device: str, values: dict[str, Any]) -> None:
@@ -102,3 +102,8 @@ def list_groups(connection: Connection) -> list[Row]:
 def distinct(found: list[Row]) -> list[Row]:
     """One row a device (a device may have drift rows of several models)."""
     return list({row["device"]: row for row in found}.values())
+
+
+def newest_key_ms(connection: Connection, device: str) -> int | None:
+    """When a device's latest certificate was issued."""
+    return sql.scalar(connection, select(func.max(device_keys.c.issued_ms)).where(device_keys.c.device == device))

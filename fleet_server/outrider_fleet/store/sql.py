@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 Row = dict[str, Any]
 PAGE: Final = 500
-_INSERTS: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERTS: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def insert(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:

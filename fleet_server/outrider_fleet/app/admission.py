@@ -1,0 +1,28 @@
+"""Who may connect to the broker: asked at each connect, and when a device is revoked."""
+
+from outrider_fleet.app.fleet import Fleet
+from outrider_fleet.errors import UnknownError
+from outrider_fleet.store import devices
+
+
+def admit(fleet: Fleet, device: str) -> bool:
+    """Whether a device may connect."""
+    with fleet.look() as connection:
+        return devices.enrolled(connection, device)
+
+
+def key_of(fleet: Fleet, device: str) -> str | None:
+    """The hash of the key that a device enrolled with last."""
+    with fleet.look() as connection:
+        return devices.current_key(connection, device)
+
+
+def revoke(fleet: Fleet, device: str, actor: str) -> None:
+    """Refuse a device from now on; the caller ends its live session. Raises `UnknownError`."""
+    with fleet.change() as change:
+        if devices.get(change.connection, device) is None:
+            raise UnknownError(f"device {device}")
+        devices.update(change.connection, device, {"state": "revoked", "online": 0})
+        devices.revoke_keys(change.connection, device, change.now_ms)
+        change.audit(actor, "device.revoke", device)
+        change.touch("devices")

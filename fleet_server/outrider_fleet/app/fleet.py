@@ -1,0 +1,123 @@
+"""What every use case stands on: the store, the clock, the signer, the way out.
+
+1. A `Change` is one transaction; its messages leave, and its listeners hear, only after the commit.
+2. Clock and randomness are given: tests drive them.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection
+
+from outrider_fleet.app.bus import Bus
+from outrider_fleet.config import FleetConfig, Home
+from outrider_fleet.store import sql
+from outrider_fleet.store.database import Database
+from outrider_fleet.store.tables import audit
+from outrider_protocol.messages import TrustOnline
+from outrider_protocol.order import Order
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Signer(Protocol):
+    """Signs with the online keys (`outrider_fleet.signing.client`)."""
+
+    def sign_orders(self, orders: list[Order], /) -> list[bytes]:
+        """One envelope an order."""
+
+    def publish_release(self, model: str, role_metadata: bytes, /) -> TrustOnline:
+        """Publish a delegated role."""
+
+    def refresh(self) -> TrustOnline:
+        """What devices are to be sent now."""
+
+
+class Publisher(Protocol):
+    """Sends to the broker; does not block."""
+
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> object:
+        """Send one message."""
+
+
+class DeviceAuthority(Protocol):
+    """Issues device certificates (`outrider_fleet.pki.ca`)."""
+
+    @property
+    def ca_pem(self) -> str:
+        """What a device trusts."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the root certificate."""
+
+    def issue_device(self, csr_pem: str, device: str, days: float = 30) -> str:
+        """Sign a request."""
+
+
+class SilentPublisher:
+    """Drops everything: while the broker is away, retained messages are published again later."""
+
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> object:
+        """Drop it."""
+        _log.debug("no broker: %s (%d bytes, retain=%s) dropped", topic, len(payload), retain)
+        return None
+
+
+@dataclass
+class Change:
+    """One transaction on its way."""
+
+    connection: Connection
+    now_ms: int
+    messages: list[tuple[str, bytes, bool]] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Send after the commit."""
+        self.messages.append((topic, payload, retain))
+
+    def touch(self, *what: str) -> None:
+        """Tell listeners after the commit that this has changed."""
+        self.changed.update(what)
+
+    def audit(self, actor: str, action: str, what: str, detail: dict[str, Any] | None = None) -> None:
+        """Record who did what."""
+        row = {"at_ms": self.now_ms, "actor": actor, "action": action, "object": what, "detail": detail}
+        sql.insert(self.connection, audit, row)
+
+
+@dataclass
+class Fleet:
+    """Everything together. `sequences` draws order sequences, `random_hex(n)` n random bytes as hex."""
+
+    home: Home
+    config: FleetConfig
+    database: Database
+    signer: Signer
+    authority: DeviceAuthority
+    clock_ms: Callable[[], int]
+    random_hex: Callable[[int], str]
+    sequences: Iterator[int]
+    broker_address: Callable[[], tuple[str, int]]
+    publisher: Publisher = field(default_factory=SilentPublisher)
+    bus: Bus = field(default_factory=Bus)
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:
+        """One transaction; afterwards its messages are sent and its listeners told."""
+        with self.database.write() as connection:
+            change = Change(connection, self.clock_ms())
+            yield change
+        for topic, payload, retain in change.messages:
+            self.publisher.publish(topic, payload, retain)
+        self.bus.tell(change.changed)
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """One consistent view."""
+        with self.database.read() as connection:
+            yield connection

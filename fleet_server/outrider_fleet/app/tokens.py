@@ -1,0 +1,72 @@
+"""Tokens: made once, shown once, stored as their SHA-256.
+
+1. A device token is single-use, lives at most a day and ends in the fingerprint of the fleet's root certificate.
+2. Other tokens live until they are revoked, or for `ttl_s`.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from outrider_fleet.app.fleet import Change, Fleet
+from outrider_fleet.errors import InvalidRequestError, UnauthenticatedError
+from outrider_fleet.store import devices, sql
+from outrider_fleet.store.tables import tokens
+
+KINDS: Final = ("device", "operator", "viewer", "pipeline", "runner")
+DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a kind of token, and its name."""
+
+    kind: str
+    name: str
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names the caller."""
+        return f"{self.kind}:{self.name}"
+
+
+def hashed(token: str) -> str:
+    """How a token is stored."""
+    return sha256(token.encode()).hexdigest()
+
+
+def create(fleet: Fleet, kind: str, name: str, ttl_s: float | None = None, *, actor: str = "local") -> str:
+    """Make a token; returns its text, which is stored nowhere."""
+    if kind not in KINDS:
+        raise InvalidRequestError(f"{kind[:40]!r} is not a kind of token ({', '.join(KINDS)})")
+    if ttl_s is not None and ttl_s <= 0:
+        raise InvalidRequestError("a token lives for some time: ttl_s must be above 0")
+    with fleet.change() as change:
+        return _create(fleet, change, kind, name, ttl_s, actor)
+
+
+def _create(fleet: Fleet, change: Change, kind: str, name: str, ttl_s: float | None, actor: str) -> str:
+    secret = fleet.random_hex(24)
+    text = f"{secret}.{fleet.authority.fingerprint}" if kind == "device" else f"outrider-{kind}-{secret}"
+    life_s = min(ttl_s or DAY_S, DAY_S) if kind == "device" else ttl_s
+    row = {
+        "token_sha256": hashed(text),
+        "kind": kind,
+        "name": name,
+        "created_ms": change.now_ms,
+        "expires_ms": None if life_s is None else change.now_ms + int(life_s * 1000),
+    }
+    sql.insert(change.connection, tokens, row)
+    change.audit(actor, "token.create", f"{kind}:{name}")
+    return text
+
+
+def authenticate(fleet: Fleet, text: str) -> Caller:
+    """Who holds this token; raises `UnauthenticatedError`."""
+    with fleet.look() as connection:
+        row = devices.token(connection, hashed(text))
+    if row is None or row["kind"] == "device" or row["revoked_ms"] is not None:
+        raise UnauthenticatedError("the token is not known")
+    if row["expires_ms"] is not None and row["expires_ms"] <= fleet.clock_ms():
+        raise UnauthenticatedError("the token has expired")
+    return Caller(str(row["kind"]), str(row["name"]))
