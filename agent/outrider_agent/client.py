@@ -19,7 +19,7 @@ import os
 import socket
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -29,7 +29,9 @@ from outrider_agent.oip.codec import Array, Buffer, read_response, request_heade
 from outrider_agent.oip.http import HEAD_BYTES, HEAD_END
 from outrider_agent.worker.errors import MalformedRequestError, RefusedError, WorkerGoneError
 
-T = TypeVar("T", bound="Client")
+if TYPE_CHECKING:
+    from typing import Self
+
 READ_BYTES: Final = 64 * 1024
 ANSWER_BYTES: Final = 1024 * 1024 * 1024
 _NOT_SENT: Final = (BrokenPipeError, ConnectionResetError)
@@ -65,7 +67,7 @@ class Client:
         self._sock: socket.socket | None = None
         self._headers: dict[tuple[Any, ...], tuple[bytes, bytes]] = {}
 
-    def __enter__(self: T) -> T:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
