@@ -67,7 +67,7 @@ def test_agent_killed(fleet: Fleet, device: Device, releases: dict[str, Path], s
     eventually(lambda: device.stage() == stage, f"the device is {stage}")
     device.process.kill()
     device.start()
-    eventually(lambda: (device.home / "run/tiny.sock").exists(), "the socket is there")
+    eventually((device.home / "run/tiny.sock").exists, "the socket is there")
     finish(fleet, device, identifier)
     state = device.update_state()
     assert state["current"]["release"] == "1.1"
