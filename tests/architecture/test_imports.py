@@ -33,6 +33,13 @@ def loaded_by(*modules: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+def test_the_contracts_hold() -> None:
+    """ARC-IMP-1: import-linter keeps the contracts of pyproject.toml, the layers first."""
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
 def tops(modules: set[str]) -> set[str]:
     """Top-level names of dotted modules."""
     return {name.partition(".")[0] for name in modules}

@@ -7,7 +7,7 @@ from collections import Counter
 
 from tests.architecture.tree import ROOT, tracked_files
 
-ID = r"[A-Z]{3}-[A-Z]{3}-[0-9]+"
+ID = r"[A-Z]{3}(?:-[A-Z]{3})?-[0-9]+"
 DEFINED = re.compile(rf"^- \*\*({ID})\*\* ", re.MULTILINE)
 CITED = re.compile(rf"\b{ID}\b")
 
@@ -21,10 +21,16 @@ def defined() -> Counter[str]:
     )
 
 
+def citations(text: str) -> set[str]:
+    """Rules that a text cites; what only looks like one (SHA-256, UTF-8) has a first part that no rule has."""
+    areas = {number.partition("-")[0] for number in defined()}
+    return {number for number in CITED.findall(text) if number.count("-") == 2 or number.partition("-")[0] in areas}
+
+
 def cited() -> set[str]:
     """Rules that some test or simulation cites."""
     files = [path for path in (ROOT / "tests").rglob("*.py") if "__pycache__" not in path.parts]
-    return {number for path in files for number in CITED.findall(path.read_text("utf-8"))}
+    return {number for path in files for number in citations(path.read_text("utf-8"))}
 
 
 def test_every_rule_is_cited_by_a_test() -> None:
