@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Select, and_, func, select
 
 from outrider_fleet.store import sql
 from outrider_fleet.store.sql import Row
-from outrider_fleet.store.tables import device_keys, devices, drift_status, group_members, groups, tokens
+from outrider_fleet.store.tables import device_keys, devices, drift_status, executions, group_members, groups, tokens
 
 ALL = "all"
 
@@ -106,4 +106,17 @@ def distinct(found: list[Row]) -> list[Row]:
 
 def newest_key_ms(connection: Connection, device: str) -> int | None:
     """When a device's latest certificate was issued."""
-    return sql.scalar(connection, select(func.max(device_keys.c.issued_ms)).where(device_keys.c.device == device))
+    newest = sql.scalar(connection, select(func.max(device_keys.c.issued_ms)).where(device_keys.c.device == device))
+    return None if newest is None else int(newest)
+
+
+def profile(connection: Connection, device: str) -> str:
+    """A device's hardware profile; empty where it is unknown."""
+    return str(sql.scalar(connection, select(devices.c.profile).where(devices.c.device == device)) or "")
+
+
+def online_of_rollout(connection: Connection, rollout: str) -> dict[str, bool]:
+    """Device → whether it is connected, for everybody in a rollout."""
+    joined = select(devices.c.device, devices.c.online).join(executions, executions.c.device == devices.c.device)
+    found = sql.rows(connection, joined.where(executions.c.rollout == rollout))
+    return {row["device"]: bool(row["online"]) for row in found}
