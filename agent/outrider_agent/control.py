@@ -233,7 +233,7 @@ class Channel:
         return self._ready.popleft()
 
     def receive_within(self, timeout_s: float) -> Message | None:
-        """Wait for the next message, at most so long: None if none came. `ControlError` when the other side has gone."""
+        """Wait for the next message, at most so long (None if none came); `ControlError` at end of file."""
         if not self._ready and not select.select([self.sock], [], [], max(0.0, timeout_s))[0]:
             return None
         if not self._ready:

@@ -179,7 +179,9 @@ class Executions:
     def _end_replaced(self, refused_sha256: str) -> None:
         """A refused order took the place of an accepted one that was being fetched: its message will not come again."""
         execution = self.runner.execution
-        if execution is not None and execution.stage in desired.FETCHING and execution.envelope_sha256 != refused_sha256:
+        if execution is None or execution.envelope_sha256 == refused_sha256:
+            return
+        if execution.stage in desired.FETCHING:
             detail = {"error": "OrderReplacedError", "message": "another order took its place", "hint": ""}
             self.runner.offer(Event.FAILED, detail)
 
@@ -236,9 +238,10 @@ class Executions:
             kept.add(state.execution.target.hex)
         if self._next is not None:
             kept.add(self._next[0].target.hex)
-        for path in self._paths.artifacts.iterdir() if self._paths.artifacts.is_dir() else ():
-            if path.name not in kept:
-                self._disk.remove_tree(path)
+        for directory in (self._paths.artifacts, self._paths.downloads):
+            for path in directory.iterdir() if directory.is_dir() else ():
+                if path.name not in kept:
+                    self._disk.remove_tree(path)
 
     # ---------------------------------------------------------------- the trial (`workers.Trial`)
 

@@ -1,0 +1,91 @@
+"""What the update process refuses or cannot do, and which end of an execution each is.
+
+1. `TransientError`s end nothing: the supervisor tries again later.
+2. A rule of trust that failed (`outrider_protocol.errors.ProtocolError`) is `rejected`.
+3. Everything else leaves what runs untouched: `failed_unchanged`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outrider_agent.errors import AgentError, TransientError
+from outrider_protocol.errors import ProtocolError, UntrustedError
+from outrider_protocol.execution import State
+
+
+class CannotRefreshError(TransientError):
+    """The trust metadata could not be fetched: the last trusted set stands."""
+
+    hint = "The fleet server has published no trust metadata, or the broker does not deliver it."
+
+
+class TrustExpiredError(TransientError):
+    """The newest trust metadata that can be had has expired: nobody knows whether it is the newest."""
+
+    hint = "Compare this device's clock with the server's; then see that the server signs its timestamp anew."
+
+
+class UntrustedMetadataError(UntrustedError):
+    """Trust metadata failed a rule of TUF: it was discarded."""
+
+    hint = "Compare this device's root of trust with the fleet's; after a restored backup the server must sign anew."
+
+
+class NoArtifactError(AgentError):
+    """The trusted targets list no such artifact."""
+
+    hint = "The release has no artifact for this hardware profile, or its pipeline has not published it."
+    exit_status = 3
+
+
+class StalledError(TransientError):
+    """No chunk arrived for a while; what was verified stays for the next try."""
+
+    hint = "The broker delivers no chunks: check that the server has published this artifact."
+
+
+class NoSpaceError(AgentError):
+    """The artifact does not fit the disk."""
+
+    hint = "Free space on this device, then order again."
+    exit_status = 4
+
+
+class UnsafeFileError(AgentError):
+    """A file of the artifact is not a plain file with one name: somebody else writes here."""
+
+    hint = "Only the agent's user may write under its directory: check owners and permissions."
+
+
+class LoadTestError(AgentError):
+    """The artifact does not load, or does not give the expected outputs, on this device."""
+
+    hint = "The release's golden vectors fail on this board: compare engine versions with the hardware profile."
+
+    def __init__(self, error: str, message: str, hint: str) -> None:
+        super().__init__(message, hint or None)
+        self.error = error
+
+
+class AlreadyInstalledError(AgentError):
+    """The ordered artifact is the one that succeeded here last, and it runs."""
+
+
+def end_of(error: Exception) -> str | None:
+    """The end of the execution that an error is; None to try again."""
+    if isinstance(error, TransientError):
+        return None
+    if isinstance(error, ProtocolError):
+        return State.REJECTED.value
+    if isinstance(error, NoArtifactError):
+        return State.NO_ARTIFACT.value
+    if isinstance(error, AlreadyInstalledError):
+        return State.ALREADY_INSTALLED.value
+    return State.FAILED_UNCHANGED.value
+
+
+def told(error: Exception) -> dict[str, Any]:
+    """How a refusal travels to the supervisor."""
+    name = error.error if isinstance(error, LoadTestError) and error.error else type(error).__name__
+    return {"state": end_of(error), "error": name, "message": str(error), "hint": getattr(error, "hint", "")}
