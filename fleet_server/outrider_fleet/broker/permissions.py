@@ -40,5 +40,5 @@ def _of_device(device: str) -> Permissions:
     return Permissions(
         publish=(f"{own}.up.>",),
         # A filter that ends in `#` needs its parent too.
-        subscribe=(f"{own}.dn.>", f"{own}.dn", f"{_O}.blob.*.*", f"{_O}.trust.>"),
+        subscribe=(f"{own}.dn.>", f"{own}.dn", f"{_O}.blob.*.*", f"{_O}.trust.>", f"{_O}.trust"),
     )
