@@ -1,0 +1,183 @@
+"""Ingest: messages from devices become rows and effects, many in one transaction, acknowledged after it.
+
+1. At most `batch` messages are committed at once; whatever waits meanwhile goes into the next transaction.
+2. Rows and their effects (an execution's state, a rollout's step, its orders) are in the same transaction as the key.
+3. Acks leave after the commit. A duplicate changes nothing and is acknowledged again.
+4. If a group fails, its messages are committed one by one: a single bad one takes no others along.
+5. Devices that are not enrolled are ignored.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from outrider_fleet.app import batch_rows, device_events, incoming, streams
+from outrider_fleet.app.fleet import Change, Fleet
+from outrider_fleet.app.incoming import BatchIn, Incoming, PresenceIn
+from outrider_fleet.app.rollouts import Rollouts
+from outrider_fleet.app.streams import Stream
+from outrider_fleet.errors import FleetError
+from outrider_fleet.store import devices, sql
+from outrider_fleet.store.sql import Row
+from outrider_fleet.store.tables import predictions, samples, windows
+from outrider_protocol import telemetry
+from outrider_protocol.errors import ProtocolError
+
+_log: Final = logging.getLogger(__name__)
+QUEUE_LIMIT: Final = 20_000
+STOP: Final = ("", b"")
+
+
+def commit(fleet: Fleet, messages: Sequence[Incoming]) -> None:
+    """Commit messages with their effects in one transaction, then acknowledge."""
+    with fleet.change() as change:
+        session = Rollouts(fleet, change)
+        found = {device: devices.get(change.connection, device) for device in incoming.devices_of(messages)}
+        touched: dict[Stream, None] = {}
+        for message in messages:
+            row = found[message.device]
+            if row is None or row["state"] != "enrolled":
+                continue
+            if isinstance(message, BatchIn):
+                _batch(change, session, message)
+                touched[Stream(message.device, message.batch.outbox_id, message.batch.stream)] = None
+            else:
+                _say(change, row, message)
+                found[message.device] = devices.get(change.connection, message.device)
+        session.flush()
+        for stream in touched:
+            streams.complete(change, stream)
+            streams.acknowledge(change, stream)
+
+
+def _say(change: Change, row: Row, message: Incoming) -> None:
+    if isinstance(message, PresenceIn):
+        device_events.presence(change, row, message.presence)
+    elif not isinstance(message, BatchIn):
+        device_events.state(change, row, message.state)
+
+
+def _batch(change: Change, session: Rollouts, message: BatchIn) -> None:
+    """Store one batch, unless it is there already."""
+    try:
+        rows = [] if message.refused else _rows(message, change.now_ms)
+        event = (
+            telemetry.check_event(message.batch) if message.batch.stream == "event" and not message.refused else None
+        )
+    except ProtocolError as error:
+        rows, event, message = [], None, replace(message, refused=str(error))
+    kind, n = ("refused", 0) if message.refused else (message.batch.kind, len(rows) or int(event is not None))
+    if not streams.is_new(change, message.device, message.batch, kind, n):
+        return
+    if message.refused:
+        change.audit(f"device:{message.device}", "batch.refused", str(message.batch.seq), {"why": message.refused})
+        return
+    _store(change, message.batch.kind, rows)
+    if event is not None:
+        device_events.event(change, session, message.device, event)
+
+
+def _rows(message: BatchIn, now_ms: int) -> list[Row]:
+    batch, device = message.batch, message.device
+    if batch.kind == "predictions":
+        return batch_rows.predictions(device, batch)
+    if batch.kind == "windows":
+        return batch_rows.windows(device, batch, now_ms)
+    return batch_rows.samples(device, batch, now_ms) if batch.kind == "samples" else []
+
+
+def _store(change: Change, kind: str, rows: list[Row]) -> None:
+    if kind == "predictions":
+        sql.insert_all(change.connection, predictions, rows)
+        change.touch("predictions")
+    elif kind == "windows":
+        sql.insert_all(change.connection, windows, rows)
+    elif kind == "samples":
+        for row in rows:
+            sql.insert_new(change.connection, samples, row)
+
+
+@dataclass
+class Counts:
+    """What ingest has done since it started."""
+
+    messages: int = 0
+    transactions: int = 0
+    dropped: int = 0
+    failed: int = 0
+
+
+class Ingest:
+    """Takes messages from the broker's thread and commits them in its own."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(QUEUE_LIMIT)
+        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
+        self.counts = Counts()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what waits, then end."""
+        self._waiting.put(STOP)
+        self._thread.join()
+
+    def put(self, topic: str, payload: bytes) -> None:
+        """From any thread; when too much waits the message is dropped: without its ack the device sends it again."""
+        try:
+            self._waiting.put_nowait((topic, payload))
+        except queue.Full:
+            self.counts.dropped += 1
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            taken = self._take()
+            stopping = STOP in taken
+            messages = [message for topic, payload in taken if topic for message in self._parse(topic, payload)]
+            if messages:
+                self._commit(messages)
+
+    def _take(self) -> list[tuple[str, bytes]]:
+        taken = [self._waiting.get()]
+        while len(taken) < self._fleet.config.engine.ingest_batch:
+            try:
+                taken.append(self._waiting.get_nowait())
+            except queue.Empty:
+                break
+        return taken
+
+    def _parse(self, topic: str, payload: bytes) -> list[Incoming]:
+        try:
+            message = incoming.parse(topic, payload)
+        except ProtocolError as error:
+            _log.warning("dropped a message on %s: %s", topic, error)
+            self.counts.dropped += 1
+            return []
+        return [] if message is None else [message]
+
+    def _commit(self, messages: list[Incoming]) -> None:
+        self.counts.messages += len(messages)
+        try:
+            commit(self._fleet, messages)
+            self.counts.transactions += 1
+        except (FleetError, ProtocolError, SQLAlchemyError) as error:
+            _log.warning("a group of %d messages failed, each alone now: %s", len(messages), error)
+            self._commit_each(messages)
+
+    def _commit_each(self, messages: list[Incoming]) -> None:
+        for message in messages:
+            try:
+                commit(self._fleet, [message])
+                self.counts.transactions += 1
+            except (FleetError, ProtocolError, SQLAlchemyError) as error:
+                self.counts.failed += 1
+                _log.error("a message of %s was not committed: %s: %s", message.device, type(error).__name__, error)

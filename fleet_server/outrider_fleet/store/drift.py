@@ -1,0 +1,168 @@
+"""Drift status and events, labels and samples, as the drift policy and the labelled check need them."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, select
+
+from outrider_fleet.store import sql
+from outrider_fleet.store.sql import Row
+from outrider_fleet.store.tables import (
+    artifacts,
+    devices,
+    drift_events,
+    drift_status,
+    labels,
+    maintenance_events,
+    policies,
+    predictions,
+    samples,
+)
+
+
+def status(connection: Connection, device: str, model: str) -> Row | None:
+    """Where a device stands with a model."""
+    return sql.find(connection, drift_status, device=device, model=model)
+
+
+def put_status(connection: Connection, row: Row) -> None:
+    """Write (columns of) a status."""
+    sql.put(connection, drift_status, row)
+
+
+def of_model(connection: Connection, model: str) -> list[Row]:
+    """The status of every enrolled device with a model."""
+    joined = select(drift_status).join(devices, devices.c.device == drift_status.c.device)
+    chosen = joined.where(drift_status.c.model == model, devices.c.state == "enrolled")
+    return sql.rows(connection, chosen.order_by(drift_status.c.device))
+
+
+def models(connection: Connection) -> list[str]:
+    """Models that any device reports drift of."""
+    chosen = select(drift_status.c.model).distinct().order_by(drift_status.c.model)
+    return [str(row["model"]) for row in sql.rows(connection, chosen)]
+
+
+def uncleared(connection: Connection) -> list[Row]:
+    """Statuses that say `rebaselining` and that no check has cleared for their artifact."""
+    waiting = (drift_status.c.phase == "rebaselining") & (
+        drift_status.c.cleared_digest.is_(None) | (drift_status.c.cleared_digest != drift_status.c.digest)
+    )
+    return sql.rows(connection, select(drift_status).where(waiting))
+
+
+def cleared_unheard(connection: Connection, device: str) -> str | None:
+    """The artifact for which a device is cleared and still says `rebaselining`."""
+    unheard = and_(
+        drift_status.c.device == device,
+        drift_status.c.phase == "rebaselining",
+        drift_status.c.cleared_digest == drift_status.c.digest,
+    )
+    digest = sql.scalar(connection, select(drift_status.c.digest).where(unheard))
+    return None if digest is None else str(digest)
+
+
+def add_event(connection: Connection, row: Row) -> None:
+    """Record a drift event."""
+    sql.insert(connection, drift_events, row)
+
+
+def events(connection: Connection, *, after: int | None = None, limit: int = 100) -> list[Row]:
+    """Drift events, newest first."""
+    return sql.page(connection, select(drift_events), drift_events.c.id, after=after, limit=limit, newest_first=True)
+
+
+def reference_accuracy(connection: Connection, digest: str) -> float | None:
+    """What the artifact promised on its evaluation set."""
+    value = sql.scalar(connection, select(artifacts.c.reference_accuracy).where(artifacts.c.digest == digest))
+    return None if value is None else float(value)
+
+
+def policy(connection: Connection, model: str) -> Row | None:
+    """A model's policy."""
+    return sql.find(connection, policies, model=model)
+
+
+def all_policies(connection: Connection) -> list[Row]:
+    """Every policy."""
+    return sql.rows(connection, select(policies).order_by(policies.c.model))
+
+
+def training_rows(connection: Connection, model: str) -> list[Row]:
+    """Samples of a model with a `train` label, by prediction id."""
+    joined = select(samples, labels.c.klass, labels.c.label, labels.c.source).join(
+        labels, labels.c.prediction_id == samples.c.prediction_id
+    )
+    chosen = joined.where(samples.c.model == model, labels.c.use == "train")
+    return sql.rows(connection, chosen.order_by(samples.c.prediction_id))
+
+
+def count_training_rows(connection: Connection, model: str) -> int:
+    """How many there are."""
+    joined = select(func.count()).select_from(samples).join(labels, labels.c.prediction_id == samples.c.prediction_id)
+    return int(sql.scalar(connection, joined.where(samples.c.model == model, labels.c.use == "train")) or 0)
+
+
+def labelled_predictions(connection: Connection, device: str, digest: str) -> tuple[int, int]:
+    """(correct, n) of a device's labelled predictions under one artifact."""
+    key = (
+        labels.c.device
+        + "/"
+        + predictions.c.outbox_id
+        + "/"
+        + _text(predictions.c.seq)
+        + "/"
+        + _text(predictions.c.idx)
+    )
+    joined = (
+        select(func.count().label("n"), func.sum(_equal(predictions.c.klass, labels.c.klass)).label("correct"))
+        .select_from(predictions)
+        .join(labels, and_(labels.c.device == predictions.c.device, labels.c.prediction_id == key))
+    )
+    row = sql.one(connection, joined.where(predictions.c.device == device, predictions.c.digest == digest))
+    return (0, 0) if row is None else (int(row["correct"] or 0), int(row["n"]))
+
+
+def _text(column: ColumnElement[Any]) -> ColumnElement[str]:
+
+    return cast(column, Text)
+
+
+def _equal(left: ColumnElement[Any], right: ColumnElement[Any]) -> ColumnElement[int]:
+
+    return case((left == right, 1), else_=0)
+
+
+def mean_confidence(connection: Connection, digest: str) -> dict[str, tuple[float, int]]:
+    """Device → (mean confidence, n) of its predictions under one artifact."""
+    chosen = (
+        select(predictions.c.device, func.avg(predictions.c.confidence).label("mean"), func.count().label("n"))
+        .where(predictions.c.digest == digest)
+        .group_by(predictions.c.device)
+    )
+    return {row["device"]: (float(row["mean"]), int(row["n"])) for row in sql.rows(connection, chosen)}
+
+
+def open_maintenance(connection: Connection, device: str, model: str) -> Row | None:
+    """A maintenance event that nobody closed."""
+    waiting = and_(
+        maintenance_events.c.device == device,
+        maintenance_events.c.model == model,
+        maintenance_events.c.closed_ms.is_(None),
+    )
+    return sql.one(connection, select(maintenance_events).where(waiting).limit(1))
+
+
+def add_maintenance(connection: Connection, row: Row) -> None:
+    """Open a maintenance event."""
+    sql.insert(connection, maintenance_events, row)
+
+
+def maintenance(connection: Connection) -> list[Row]:
+    """Open maintenance events."""
+    waiting = select(maintenance_events).where(maintenance_events.c.closed_ms.is_(None))
+    return sql.rows(connection, waiting.order_by(maintenance_events.c.id.desc()).limit(100))
+
+
+def add_label(connection: Connection, row: Row) -> bool:
+    """Record a label; False where the prediction has one."""
+    return sql.insert_new(connection, labels, row)
