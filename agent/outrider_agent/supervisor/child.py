@@ -42,17 +42,15 @@ class Child:
         self._sock: socket.socket
         self._process: subprocess.Popen[bytes]
 
-    def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str], descriptors: Mapping[str, int] | None = None
-    ) -> None:
-        """Run `python -m …`; `descriptors` are inherited, their numbers stand in the environment under their names."""
+    def start(self, arguments: Sequence[str], descriptors: Mapping[str, int] | None = None) -> None:
+        """Run `python -m …` in this environment; `descriptors` are inherited, named there by their keys."""
         self._sock, theirs = socket.socketpair()
         passed = {CONTROL_FD: theirs.fileno(), **(descriptors or {})}
         numbers = {name: str(number) for name, number in passed.items()}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
-                env={**os.environ, **environment, **numbers},
+                env={**os.environ, **numbers},
                 stdin=subprocess.DEVNULL,
                 pass_fds=tuple(passed.values()),
                 start_new_session=True,

@@ -14,7 +14,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from outrider_agent.config import Config
@@ -46,11 +45,11 @@ ORDER_BYTES_MAX: Final = 64 * 1024
 class Supervisor:
     """One agent, running."""
 
-    def __init__(self, paths: Paths, config: Config, home: str) -> None:
+    def __init__(self, paths: Paths, config: Config) -> None:
         self._paths, self._config, self._device = paths, config, config.device.id
         self.loop = Loop()
         self._outbox = Outbox.open(paths.outbox, config.telemetry.outbox_bytes)
-        self._workers = Workers(self.loop, paths, config, self._current_outbox, home)
+        self._workers = Workers(self.loop, paths, config, self._current_outbox)
         self._changed_pending = False
         self._session = 0
         self._connected = False
@@ -61,7 +60,7 @@ class Supervisor:
         # The link needs the number of this start, the executions need the relay, the relay needs the link.
         starts = StateFile(paths.update, Durable()).load().starts + 1
         self._link = BrokerLink(self._device, config.broker, credentials, starts, self.loop.wake)
-        self._relay = UpdateRelay(self.loop, self._link, home)
+        self._relay = UpdateRelay(self.loop, self._link)
         self.executions = Executions(self.loop, paths, self._workers, self._relay, self._journal, self._changed)
         self._sender = Sender(self._device, self._current_outbox, self._link, config.telemetry, self.loop.now_s)
         self._reporter = Reporter(config, lambda: self.executions.state, self._workers, self._current_outbox, now_ms)
@@ -219,11 +218,11 @@ def prepare(paths: Paths) -> None:
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
 
 
-def run(paths: Paths, config: Config, home: str | Path) -> None:
+def run(paths: Paths, config: Config) -> None:
     """Run the agent in this process until a signal."""
     prepare(paths)
     os.umask(0o077)
-    supervisor = Supervisor(paths, config, str(home))
+    supervisor = Supervisor(paths, config)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.run()

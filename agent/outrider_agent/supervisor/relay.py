@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from outrider_agent.control import Message
-from outrider_agent.paths import HOME
 from outrider_agent.supervisor.child import Child
 from outrider_agent.supervisor.loop import Loop
 
@@ -40,8 +39,8 @@ class Hearer(Protocol):
 class UpdateRelay:
     """Runs the update process."""
 
-    def __init__(self, loop: Loop, link: Subscriber, home: str) -> None:
-        self._loop, self._link, self._environment = loop, link, {HOME: home}
+    def __init__(self, loop: Loop, link: Subscriber) -> None:
+        self._loop, self._link = loop, link
         self.hearer: Hearer
         self._child: Child | None = None
         self._topics: set[str] = set()
@@ -57,7 +56,7 @@ class UpdateRelay:
         self.stop()
         child: Child
         child = Child(self._loop, "update process", lambda m: self._heard(child, m), lambda s: self._ended(child, s))
-        child.start(["outrider_agent.update"], self._environment)
+        child.start(["outrider_agent.update"])
         self._child, self._envelope = child, envelope
         child.send("begin", fields, envelope)
 

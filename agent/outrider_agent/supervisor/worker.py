@@ -67,10 +67,10 @@ class Worker:
             "phase": self._on_phase,
         }
 
-    def start(self, artifact: str, environment: Mapping[str, str], descriptors: Mapping[str, int]) -> None:
+    def start(self, artifact: str, descriptors: Mapping[str, int]) -> None:
         """Start the process."""
         chosen = ("--artifact", artifact, "--model", self.release.model, "--role", self.role)
-        self._child.start(["outrider_agent.worker", *chosen], environment, descriptors)
+        self._child.start(["outrider_agent.worker", *chosen], descriptors)
 
     @property
     def pid(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from outrider_agent.config import Config
 from outrider_agent.control import Message
 from outrider_agent.outbox.store import Outbox
-from outrider_agent.paths import HOME, Paths
+from outrider_agent.paths import Paths
 from outrider_agent.supervisor.backoff import Backoff
 from outrider_agent.supervisor.listeners import Listeners, listen
 from outrider_agent.supervisor.loop import Loop, Timer
@@ -39,9 +39,8 @@ class Trial(Protocol):
 class Workers:
     """Starts, swaps, holds and ends worker processes."""
 
-    def __init__(self, loop: Loop, paths: Paths, config: Config, outbox: Callable[[], Outbox], home: str) -> None:
+    def __init__(self, loop: Loop, paths: Paths, config: Config, outbox: Callable[[], Outbox]) -> None:
         self._loop, self._paths, self._config, self._outbox = loop, paths, config, outbox
-        self._environment = {HOME: home}
         self._listeners: dict[str, Listeners] = {}
         self._backoff = Backoff(first_s=0.25, limit_s=30.0)
         self._restart: Timer | None = None
@@ -230,7 +229,7 @@ class Workers:
     def _start(self, release: Release, role: str) -> Worker:
         worker = Worker(self._loop, release, role, self._outbox, self)
         descriptors = self._listening(release.model).descriptors() if role == "serve" else {}
-        worker.start(str(self._paths.artifact(release.hex)), self._environment, descriptors)
+        worker.start(str(self._paths.artifact(release.hex)), descriptors)
         self._loop.call_later(self._config.supervisor.worker_start_s, lambda: self._check_started(worker))
         return worker
 
