@@ -28,11 +28,9 @@ from outrider_protocol.messages import DriftReport
 
 @dataclass(frozen=True)
 class Judged:
-    """Scores of windows that were just taken, for statistics and samples, and the alarm they raised."""
+    """Scores [n, S] of windows that were just taken, and the alarm they raised."""
 
     scores: Floats
-    klass: Classes
-    confidence: Floats
     report: DriftReport | None
 
 
@@ -54,10 +52,9 @@ class Monitor:
     def observe(self, windows: Windows) -> Judged:
         """Take windows in order; `report` is set when one of them raises the alarm."""
         scores, klass = self.reference.scores(windows), windows.klass
-        confidence = windows.probabilities.max(axis=1).astype(np.float64)
         taken = self._learn(scores, klass)
-        report = self._judge(scores[taken:], klass[taken:], confidence[taken:])
-        return Judged(scores, klass, confidence, report)
+        report = self._judge(scores[taken:], klass[taken:], windows.confidence[taken:])
+        return Judged(scores, report)
 
     def cleared(self) -> bool:
         """A labelled check passed: leave `rebaselining`, or begin a new baseline after an alarm; True if it changed."""

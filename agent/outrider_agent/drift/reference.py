@@ -12,6 +12,7 @@ Rules (docs/spec/drift.md):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -55,10 +56,20 @@ class Windows:
     probabilities: Floats
     embedding: Floats | None
 
-    @property
+    @cached_property
     def klass(self) -> Classes:
         """Predicted classes [N]."""
         return np.asarray(self.probabilities.argmax(axis=1))
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """Largest probabilities [N]."""
+        return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
+
+    @cached_property
+    def channels(self) -> Floats:
+        """Channel statistics [N, 2C]."""
+        return channel_statistics(self.x)
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Reference:
         if self.embedding is not None:
             columns.append(self.embedding.distance(_embedding(windows), windows.klass))
         if self.channels is not None:
-            columns.append(self.channels.distance(channel_statistics(windows.x), windows.klass))
+            columns.append(self.channels.distance(windows.channels, windows.klass))
         return np.nan_to_num(np.stack(columns, axis=1), nan=STRANGEST, posinf=STRANGEST)
 
     def estimated_accuracy(self, confidence: Floats) -> float | None:

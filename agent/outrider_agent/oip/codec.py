@@ -23,6 +23,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -215,7 +216,11 @@ def write_response(
     binary: list[Buffer] = []
     for name in request.outputs:
         values = np.ascontiguousarray(outputs[name])
-        described.append(_describe(name, values, binary=name in request.binary_outputs))
+        described.append(
+            _describe_binary(name, values.shape, values.dtype.char)
+            if name in request.binary_outputs
+            else _describe_json(name, values)
+        )
         if name in request.binary_outputs:
             binary.append(values.reshape(-1).view(np.uint8).data)
     named = f',"id":{json.dumps(request.id)}' if request.id else ""
@@ -223,12 +228,19 @@ def write_response(
     return [header, *binary], len(header) if binary else None
 
 
-def _describe(name: str, values: Array, *, binary: bool) -> str:
-    shape = ",".join(map(str, values.shape))
-    head = f'{{"name":"{name}","shape":[{shape}],"datatype":"{NAMES[values.dtype.name]}",'
-    if binary:
-        return f'{head}"parameters":{{"binary_data_size":{values.nbytes}}}}}'
-    return f'{head}"data":{json.dumps(finite_list(values))}}}'
+def _described(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    return f'{{"name":{json.dumps(name)},"shape":{json.dumps(shape)},"datatype":"{NAMES[dtype.name]}",'
+
+
+@lru_cache(maxsize=256)
+def _describe_binary(name: str, shape: tuple[int, ...], char: str) -> str:
+    dtype = np.dtype(char)
+    size = math.prod(shape) * dtype.itemsize
+    return f'{_described(name, shape, dtype)}"parameters":{{"binary_data_size":{size}}}}}'
+
+
+def _describe_json(name: str, values: Array) -> str:
+    return f'{_described(name, values.shape, values.dtype)}"data":{json.dumps(finite_list(values))}}}'
 
 
 def finite_list(values: Array) -> list[Any]:

@@ -14,6 +14,7 @@ Rules (docs/spec/local-api.md):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -93,6 +94,7 @@ def _length(headers: dict[str, str], name: str) -> int | None:
     return int(text)
 
 
+@lru_cache(maxsize=256)
 def response_head(
     status: int, content_type: str, body_bytes: int, *, close: bool, header_bytes: int | None = None
 ) -> bytes:

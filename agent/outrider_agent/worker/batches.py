@@ -8,21 +8,21 @@ Rules (docs/spec/local-api.md):
 
 >>> ledger = Ledger("dev-1", rows_max=250)
 >>> ledger.lease("00112233aabbccdd", 7)
->>> ledger.add(Rows(1000, np.array([2]), np.array([0.5])))
+>>> ledger.add(Rows(1000, np.array([[0.1, 0.9]])))
 ['dev-1/00112233aabbccdd/7/0']
->>> ledger.close().seq, ledger.add(Rows(1001, np.array([2]), np.array([0.5])))
+>>> ledger.close().seq, ledger.add(Rows(1001, np.array([[0.1, 0.9]])))
 (7, None)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from outrider_agent.drift.scores import Classes, Floats
 from outrider_agent.drift.statistics import WindowCounts
+from outrider_agent.oip.codec import Array
 from outrider_protocol import ids, telemetry
 from outrider_protocol.manifest import Config
 from outrider_protocol.statistics import Bins
@@ -33,13 +33,11 @@ CLOCK_FLOOR_MS: Final = 1_735_689_600_000
 """2025-01-01: a clock before it was never set."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The answers of one request: predicted `klass` [n] and largest probability `confidence` [n], at `at_ms`."""
+class Rows(NamedTuple):
+    """The answers of one request: `probabilities` [n, K], at `at_ms`."""
 
     at_ms: int
-    klass: Classes
-    confidence: Floats
+    probabilities: Array
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Ledger:
 
     def add(self, rows: Rows) -> list[str] | None:
         """Append rows; their prediction ids, or None where no lease is held."""
-        n = len(rows.klass)
+        n = len(rows.probabilities)
         if self.seq is None or self.n + n > ROWS_MAX:
             self.unleased += n
             return None
@@ -103,7 +101,8 @@ class Ledger:
 
 def predictions_body(batch: ClosedBatch, config: Config, digest: str) -> bytes:
     """The body of a `predictions` batch: columns at_ms (i8), klass (i2), confidence (f4), one row a prediction."""
-    at_ms = np.concatenate([np.full(len(rows.klass), rows.at_ms, dtype="<i8") for rows in batch.rows])
+    at_ms = np.repeat([rows.at_ms for rows in batch.rows], [len(rows.probabilities) for rows in batch.rows])
+    probabilities = np.concatenate([rows.probabilities for rows in batch.rows])
     meta = {
         **_origin(config, digest),
         "n": batch.n,
@@ -112,9 +111,9 @@ def predictions_body(batch: ClosedBatch, config: Config, digest: str) -> bytes:
         "unleased": batch.unleased,
     }
     columns = {
-        "at_ms": ("i8", at_ms.tobytes()),
-        "klass": ("i2", _column([rows.klass for rows in batch.rows], "<i2")),
-        "confidence": ("f4", _column([rows.confidence for rows in batch.rows], "<f4")),
+        "at_ms": ("i8", at_ms.astype("<i8").tobytes()),
+        "klass": ("i2", probabilities.argmax(axis=1).astype("<i2").tobytes()),
+        "confidence": ("f4", probabilities.max(axis=1).astype("<f4").tobytes()),
     }
     return telemetry.encode_body("predictions", meta, columns)
 
@@ -145,7 +144,3 @@ def windows_body(counts: WindowCounts, bins: tuple[Bins, ...], span: Span, confi
 
 def _origin(config: Config, digest: str) -> dict[str, Any]:
     return {"model": config.model, "version": config.version, "digest": digest}
-
-
-def _column(parts: list[Any], dtype: str) -> bytes:
-    return bytes(np.concatenate(parts).astype(dtype).tobytes())

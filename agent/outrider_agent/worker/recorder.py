@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from outrider_agent.drift.monitor import Monitor
 from outrider_agent.drift.reference import Windows
-from outrider_agent.drift.scores import Classes, Floats, channel_statistics
+from outrider_agent.drift.scores import Floats
 from outrider_agent.drift.state import DriftState
 from outrider_agent.drift.statistics import WindowCounter, variables_of
 from outrider_agent.oip.codec import Array
@@ -47,8 +47,7 @@ class Outlet(Protocol):
         """Tell the drift phase."""
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(NamedTuple):
     """One answered request: input `x` [n, …], `probabilities` [n, K], `embedding` [n, D] or None."""
 
     x: Array
@@ -95,17 +94,18 @@ class Recorder:
         """The drift phase; `none` where this artifact or device does not watch."""
         return self._monitor.phase if self._monitor else "none"
 
-    def add(self, answered: Answered, klass: Classes, confidence: Floats, at_ms: int, now_s: float) -> list[str] | None:
+    def add(self, answered: Answered, at_ms: int, now_s: float) -> list[str] | None:
         """Record one answer; the ids of its predictions, or None without a lease."""
-        named = self.ledger.add(Rows(at_ms, klass, confidence))
+        rows = len(answered.probabilities)
+        named = self.ledger.add(Rows(at_ms, answered.probabilities))
         self._pending.append(answered)
-        self._pending_windows += len(klass)
+        self._pending_windows += rows
         self._pending_bytes += int(answered.x.nbytes)
         if self._batch_since_s is None:
             self._batch_since_s = now_s
         if self._counts_since_ms is None:
             self._counts_since_ms = (at_ms, now_s)
-        if named and self._rules.samples.count(answered.x.nbytes // max(len(klass), 1)):
+        if named and self._rules.samples.count(answered.x.nbytes // max(rows, 1)):
             self._keep(named, answered)
         return named
 
@@ -181,14 +181,15 @@ class Recorder:
 
     def _take(self, windows: Windows, outlet: Outlet) -> None:
         before = self.phase
-        klass, confidence = windows.klass, windows.probabilities.max(axis=1)
-        variables = variables_of(channel_statistics(windows.x), np.zeros((len(klass), 0)), ())
+        names: tuple[str, ...] = ()
+        scores: Floats = np.zeros((len(windows.x), 0))
         if self._monitor is not None:
             judged = self._monitor.observe(windows)
-            variables = variables_of(channel_statistics(windows.x), judged.scores, self._monitor.reference.names)
+            names, scores = self._monitor.reference.names, judged.scores
             if judged.report is not None:
                 outlet.drift(judged.report)
-        self._counts = self._counts + self._counter.count(variables, klass, confidence)
+        variables = variables_of(windows.channels, scores, names) if self._bins else {}
+        self._counts = self._counts + self._counter.count(variables, windows.klass, windows.confidence)
         if self.phase != before:
             outlet.phase(self.phase)
 

@@ -133,15 +133,14 @@ class Service:
         config = self._artifact.config
         probabilities = outputs[config.probabilities].reshape(request.rows, -1)
         embedding = outputs[config.embedding] if config.embedding else None
-        klass = probabilities.argmax(axis=1)
         if self._recorder.ledger.seq is None:
             self._want_lease()
         answered = Answered(feeds[config.inputs[0].name], probabilities, embedding)
         now_ms = time.time_ns() // 1_000_000
-        named = self._recorder.add(answered, klass, probabilities.max(axis=1), now_ms, time.monotonic())
+        named = self._recorder.add(answered, now_ms, time.monotonic())
         self.counters.answered += request.rows
         if self.shadow is not None:
-            self.shadow.offer(feeds, klass)
+            self.shadow.offer(feeds, probabilities.argmax(axis=1))
         return _parameters(named, self._digest)
 
     def _read_only(self, head: Head, close: bool) -> Answer:

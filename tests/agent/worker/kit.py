@@ -28,7 +28,7 @@ OUTBOX = "00112233aabbccdd"
 
 
 def onnx_model(seed: int = 0, slow_loops: int = 0) -> bytes:
-    """x [N, 20, 4] → embedding (channel means) [N, 4], probabilities [N, 3]; `slow_loops` matrix products make it slow."""
+    """x [N, 20, 4] → embedding (channel means) [N, 4], probabilities [N, 3]; `slow_loops` products slow it down."""
     rng = np.random.default_rng(seed)
     weights = {"w": rng.normal(size=(4, 3)).astype(np.float32) * 4, "b": np.zeros(3, np.float32)}
     nodes = [

@@ -1,0 +1,1 @@
+"""Measurements that the documentation quotes; each script runs by itself and says what it did."""
