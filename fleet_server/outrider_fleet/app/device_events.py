@@ -21,13 +21,22 @@ from outrider_fleet.store.tables import execution_events
 from outrider_protocol.execution import ENDS, State
 from outrider_protocol.messages import DriftReport, Event, ExecutionReport, Presence, ReportedState
 
+Body = ExecutionReport | DriftReport | None
 
-def event(change: Change, session: Rollouts, device: str, message: Event) -> None:
-    """One entry of the event stream; raises `MalformedError`."""
+
+def read(message: Event) -> Body:
+    """The body of an event; None where nothing follows from it. Raises `MalformedError`."""
     if message.type == "execution":
-        _execution(change, session, device, message, ExecutionReport.read(message.body))
-    elif message.type == "drift":
-        _drift(change, device, message, DriftReport.read(message.body))
+        return ExecutionReport.read(message.body)
+    return DriftReport.read(message.body) if message.type == "drift" else None
+
+
+def event(change: Change, session: Rollouts, device: str, message: Event, body: Body) -> None:
+    """One entry of the event stream."""
+    if isinstance(body, ExecutionReport):
+        _execution(change, session, device, message, body)
+    elif isinstance(body, DriftReport):
+        _drift(change, device, message, body)
 
 
 # ---------------------------------------------------------------- executions

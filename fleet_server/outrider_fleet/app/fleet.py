@@ -8,12 +8,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection
 
 from outrider_fleet.app.bus import Bus
 from outrider_fleet.config import FleetConfig, Home
+from outrider_fleet.errors import UnavailableError
 from outrider_fleet.store import sql
 from outrider_fleet.store.database import Database
 from outrider_fleet.store.tables import audit
@@ -42,6 +44,9 @@ class Publisher(Protocol):
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> object:
         """Send one message."""
 
+    def publish_blob(self, hex_digest: str, file: Path) -> None:
+        """Send every chunk of a blob, retained; returns when the broker has them. Raises `FleetError`."""
+
 
 class DeviceAuthority(Protocol):
     """Issues device certificates (`outrider_fleet.pki.ca`)."""
@@ -64,7 +69,10 @@ class SilentPublisher:
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> object:
         """Drop it."""
         _log.debug("no broker: %s (%d bytes, retain=%s) dropped", topic, len(payload), retain)
-        return None
+
+    def publish_blob(self, hex_digest: str, file: Path) -> None:
+        """Refuse."""
+        raise UnavailableError(f"no broker: {file} was not published as {hex_digest}")
 
 
 @dataclass

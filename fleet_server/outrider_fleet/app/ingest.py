@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +27,7 @@ from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import predictions, samples, windows
 from outrider_protocol import telemetry
 from outrider_protocol.errors import ProtocolError
+from outrider_protocol.messages import Event
 
 _log: Final = logging.getLogger(__name__)
 QUEUE_LIMIT: Final = 20_000
@@ -62,24 +63,42 @@ def _say(change: Change, row: Row, message: Incoming) -> None:
         device_events.state(change, row, message.state)
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What is in a batch: rows, or an event with its body, or the reason why neither."""
+
+    rows: list[Row]
+    event: tuple[Event, device_events.Body] | None = None
+    refused: str = ""
+
+    @property
+    def n(self) -> int:
+        return len(self.rows) or int(self.event is not None)
+
+
 def _batch(change: Change, session: Rollouts, message: BatchIn) -> None:
     """Store one batch, unless it is there already."""
-    try:
-        rows = [] if message.refused else _rows(message, change.now_ms)
-        event = (
-            telemetry.check_event(message.batch) if message.batch.stream == "event" and not message.refused else None
-        )
-    except ProtocolError as error:
-        rows, event, message = [], None, replace(message, refused=str(error))
-    kind, n = ("refused", 0) if message.refused else (message.batch.kind, len(rows) or int(event is not None))
-    if not streams.is_new(change, message.device, message.batch, kind, n):
+    content = _content(message, change.now_ms)
+    kind = "refused" if content.refused else message.batch.kind
+    if not streams.is_new(change, message.device, message.batch, kind, content.n):
         return
+    if content.refused:
+        change.audit(f"device:{message.device}", "batch.refused", str(message.batch.seq), {"why": content.refused})
+    _store(change, message.batch.kind, content.rows)
+    if content.event is not None:
+        device_events.event(change, session, message.device, *content.event)
+
+
+def _content(message: BatchIn, now_ms: int) -> _Content:
     if message.refused:
-        change.audit(f"device:{message.device}", "batch.refused", str(message.batch.seq), {"why": message.refused})
-        return
-    _store(change, message.batch.kind, rows)
-    if event is not None:
-        device_events.event(change, session, message.device, event)
+        return _Content([], refused=message.refused)
+    try:
+        if message.batch.stream == "event":
+            event = telemetry.check_event(message.batch)
+            return _Content([], (event, device_events.read(event)))
+        return _Content(_rows(message, now_ms))
+    except ProtocolError as error:
+        return _Content([], refused=str(error))
 
 
 def _rows(message: BatchIn, now_ms: int) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
 from outrider_fleet.store import sql
 from outrider_fleet.store.sql import Row
@@ -104,27 +104,14 @@ def count_training_rows(connection: Connection, model: str) -> int:
 
 def labelled_predictions(connection: Connection, device: str, digest: str) -> tuple[int, int]:
     """(correct, n) of a device's labelled predictions under one artifact."""
-    key = (
-        labels.c.device
-        + "/"
-        + predictions.c.outbox_id
-        + "/"
-        + _text(predictions.c.seq)
-        + "/"
-        + _text(predictions.c.idx)
-    )
+    same = and_(*(labels.c[name] == predictions.c[name] for name in ("device", "outbox_id", "seq", "idx")))
     joined = (
         select(func.count().label("n"), func.sum(_equal(predictions.c.klass, labels.c.klass)).label("correct"))
         .select_from(predictions)
-        .join(labels, and_(labels.c.device == predictions.c.device, labels.c.prediction_id == key))
+        .join(labels, same)
     )
     row = sql.one(connection, joined.where(predictions.c.device == device, predictions.c.digest == digest))
     return (0, 0) if row is None else (int(row["correct"] or 0), int(row["n"]))
-
-
-def _text(column: ColumnElement[Any]) -> ColumnElement[str]:
-
-    return cast(column, Text)
 
 
 def _equal(left: ColumnElement[Any], right: ColumnElement[Any]) -> ColumnElement[int]:

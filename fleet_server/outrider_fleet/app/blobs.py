@@ -1,0 +1,46 @@
+"""Artifact blobs on the server's disk, by digest.
+
+1. A blob is stored only when its bytes have the digest that it is uploaded under.
+2. It appears whole: written beside, synced, renamed.
+"""
+
+from pathlib import Path
+
+from outrider_fleet.app.fleet import Fleet
+from outrider_fleet.errors import TamperedError, UnknownError
+from outrider_fleet.pki.files import write_public
+from outrider_fleet.store import sql
+from outrider_fleet.store.tables import blobs
+from outrider_protocol import ids
+
+
+def put(fleet: Fleet, digest: str, data: bytes) -> bool:
+    """Store a blob; returns whether it was new. Raises `TamperedError`."""
+    if ids.digest_of(data) != ids.digest(digest):
+        raise TamperedError(f"{digest}: the uploaded bytes have digest {ids.digest_of(data)}")
+    path = fleet.home.blob(ids.hex_of(digest))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_public(path, data)
+    with fleet.change() as change:
+        row = {"digest": digest, "size": len(data), "created_ms": change.now_ms}
+        return sql.insert_new(change.connection, blobs, row)
+
+
+def read(fleet: Fleet, digest: str, size: int, what: str) -> bytes:
+    """The bytes of a blob, checked anew; raises `UnknownError` or `TamperedError`."""
+    path = path_of(fleet, digest, what)
+    if path.stat().st_size != size:
+        raise TamperedError(f"{what}: {path.stat().st_size} bytes, {size} were signed")
+    data = path.read_bytes()
+    if ids.digest_of(data) != digest:
+        raise TamperedError(f"{what}: the stored bytes do not have digest {digest}")
+    return data
+
+
+def path_of(fleet: Fleet, digest: str, what: str) -> Path:
+    """Where a blob lies; raises `UnknownError`."""
+    path = fleet.home.blob(ids.hex_of(digest))
+    if not path.exists():
+        raise UnknownError(f"{what}: blob {digest} was not uploaded")
+    return path

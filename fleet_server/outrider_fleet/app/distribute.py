@@ -1,0 +1,73 @@
+"""What every device reads alike: trust metadata and artifact chunks, published retained.
+
+1. Publishing again is harmless: topics are exact and contents the same.
+2. A blob counts as published only after the broker has every chunk.
+3. After a start everything is published again that the broker may have lost, and trust whenever it was signed anew.
+"""
+
+import logging
+from typing import Final
+
+from outrider_fleet.app import blobs
+from outrider_fleet.app.fleet import Fleet
+from outrider_fleet.errors import FleetError
+from outrider_fleet.signing.repository import TrustRepository
+from outrider_fleet.store import releases
+from outrider_protocol import ids, topics
+
+_log: Final = logging.getLogger(__name__)
+
+
+def publish_blobs(fleet: Fleet) -> int:
+    """Publish what devices need and the broker has not got; returns how many blobs."""
+    with fleet.look() as connection:
+        waiting = releases.unpublished(connection)
+    for row in waiting:
+        hex_digest = ids.hex_of(row["digest"])
+        fleet.publisher.publish_blob(hex_digest, blobs.path_of(fleet, row["digest"], "distribution"))
+        with fleet.change() as change:
+            releases.mark_published(change.connection, row["digest"], change.now_ms)
+    return len(waiting)
+
+
+def publish_trust(fleet: Fleet) -> None:
+    """Publish every root, every delegated role and what was signed last."""
+    repository = TrustRepository(fleet.home.trust)
+    online = fleet.signer.refresh().encode()
+    for number, root in repository.roots().items():
+        fleet.publisher.publish(topics.trust_root(number), root, retain=True)
+    with fleet.look() as connection:
+        models = sorted({row["model"] for row in releases.listed(connection)})
+    for model in models:
+        publish_model(fleet, model)
+    fleet.publisher.publish(topics.TRUST_ONLINE, online, retain=True)
+
+
+def publish_model(fleet: Fleet, model: str) -> None:
+    """Publish one delegated role."""
+    metadata = TrustRepository(fleet.home.trust).model_metadata(model)
+    if metadata is not None:
+        fleet.publisher.publish(topics.trust_model(model), metadata, retain=True)
+
+
+class Distribution:
+    """Keeps the broker's copies up to date; `step` is called now and then, in one thread."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._sent = b""
+
+    def step(self) -> None:
+        """Publish what is new; what fails is tried again at the next step."""
+        try:
+            online = self._fleet.signer.refresh().encode()
+            if online != self._sent:
+                publish_trust(self._fleet)
+                self._sent = online
+            publish_blobs(self._fleet)
+        except FleetError as error:
+            _log.warning("distribution: %s: %s", type(error).__name__, error)
+
+    def again(self) -> None:
+        """The broker is new: publish trust at the next step."""
+        self._sent = b""
