@@ -84,7 +84,7 @@ bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the w
 	@$(BIN)/python -m examples.bench.drift_watch
 
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
-	@$(BIN)/python -m examples.bench.fill_docs
+	@$(BIN)/python docs/generate.py
 
 ##@ The house
 

@@ -1,0 +1,128 @@
+"""Write the generated parts of the documentation (`make docs`): command reference, rule index, measured figures.
+
+1. `docs/reference/<program>.md` is written whole, from the programs' own command definitions.
+2. A block `<!-- generated: NAME by `make X` -->` … `<!-- end -->` is filled from `bench-out/NAME.md` or, for `demo`,
+   from the newest `.demo/*/summary.json`. What was not run here leaves its block as it is.
+3. The same inputs give the same bytes: a test writes the reference again and compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = {
+    "outrider-compiler": "outrider_compiler.cli",
+    "outrider-fleet": "outrider_fleet.cli",
+    "outrider-agent": "outrider_agent.cli",
+}
+_WIDTH = 100
+_BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) by `[^`]+` -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def commands(program: str) -> Iterator[tuple[str, str, set[str]]]:
+    """A program's commands: full name, help text, options. The program itself comes first."""
+    module = import_module(PROGRAMS[program])
+    if isinstance(module.main, click.Command):
+        return _click_commands(module.main, program, None)
+    return _argparse_commands(module.parser(), program)
+
+
+def _click_commands(
+    command: click.Command, name: str, parent: click.Context | None
+) -> Iterator[tuple[str, str, set[str]]]:
+    context = click.Context(command, info_name=name.rpartition(" ")[2] if parent else name, parent=parent)
+    context.max_content_width = context.terminal_width = _WIDTH
+    options = {
+        option for parameter in command.get_params(context) for option in parameter.opts + parameter.secondary_opts
+    }
+    yield name, command.get_help(context), options
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            yield from _click_commands(command.commands[child], f"{name} {child}", context)
+
+
+def _argparse_commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, str, set[str]]]:
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=_WIDTH)
+    parser.prog = name
+    actions = parser._actions  # argparse offers no public way to list them
+    yield name, parser.format_help().rstrip(), {option for action in actions for option in action.option_strings}
+    for action in actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child, below in action.choices.items():
+                yield from _argparse_commands(below, f"{name} {child}")
+
+
+def reference(program: str) -> str:
+    """The reference page of one program."""
+    sections = [f"## {name}\n\n```text\n{text}\n```\n" for name, text, _ in commands(program)]
+    lead = f"# {program}\n\nWritten by `make docs` from the program itself; do not edit.\n"
+    return "\n".join([lead, *sections])
+
+
+def rule_index() -> str:
+    """The table of the pages of rules, for docs/spec/README.md."""
+    rows = ["| page | about | rules |", "|---|---|---|"]
+    for page in sorted((ROOT / "docs/spec").glob("*.md")):
+        text = page.read_text("utf-8")
+        count = len(re.findall(r"^- \*\*[A-Z0-9]+(?:-[A-Z0-9]+)*-\d+\*\* ", text, re.MULTILINE))
+        if page.name != "README.md":
+            rows.append(f"| [{page.stem}]({page.name}) | {text.splitlines()[0].lstrip('# ')} | {count} |")
+    return "\n".join(rows)
+
+
+def demo_figures() -> str | None:
+    """The claims of the newest run of the demo as a table; None where it was not run here."""
+    runs = sorted((ROOT / ".demo").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+    return _demo_table(json.loads(runs[-1].read_text("utf-8"))) if runs else None
+
+
+def _demo_table(summary: dict[str, Any]) -> str:
+    rows = ["| | claim | measured | needed |", "|---|---|---|---|"]
+    rows += [f"| {c['number']} | {c['claim']} | {c['value']} | {c['threshold']} |" for c in summary["claims"]]
+    took = f"Seed {summary['seed']}; {summary['seconds']:.0f} s on {summary['cores']} cores after set-up."
+    return "\n".join([*rows, "", took])
+
+
+def block_text(name: str) -> str | None:
+    """What belongs into a block, or None where nothing was measured here."""
+    if name == "demo":
+        return demo_figures()
+    if name == "rules":
+        return rule_index()
+    measured = ROOT / "bench-out" / f"{name}.md"
+    return measured.read_text("utf-8").strip() if measured.is_file() else None
+
+
+def filled(text: str) -> str:
+    """A page with its blocks filled in."""
+
+    def fill(match: re.Match[str]) -> str:
+        body = block_text(match["name"])
+        return match[0] if body is None else f"{match[1]}{body}\n{match[3]}"
+
+    return _BLOCK.sub(fill, text)
+
+
+def main() -> None:
+    """Write every generated part that differs, and name it."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    wanted = {page: filled(page.read_text("utf-8")) for page in pages}
+    wanted |= {ROOT / "docs/reference" / f"{program}.md": reference(program) for program in PROGRAMS}
+    for page, text in wanted.items():
+        if not page.is_file() or page.read_text("utf-8") != text:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(text, "utf-8")
+            print(f"wrote {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
