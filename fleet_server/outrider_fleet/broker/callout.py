@@ -35,7 +35,7 @@ from outrider_protocol.errors import MalformedError
 _log: Final = logging.getLogger(__name__)
 AUTH_SUBJECT: Final = "$SYS.REQ.USER.AUTH"
 QUEUE: Final = "outrider-callout"
-RECONNECT_S: Final = 0.02
+RECONNECT_S: Final = 0.005
 CONNECT_TIMEOUT_S: Final = 10.0
 REQUEST_TIMEOUT_S: Final = 2.0
 SETTLE_S: Final = 0.3  # an admission that was decided before the deny set changed has connected by then

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from outrider_fleet.broker.errors import LinkError
@@ -55,7 +55,10 @@ class Publication:
 
     def wait(self, timeout_s: float) -> None:
         """Block until the broker has acknowledged it (QoS 1) or it was sent (QoS 0); raises `LinkError`."""
-        self.info.wait_for_publish(timeout_s)
+        try:
+            self.info.wait_for_publish(timeout_s)
+        except RuntimeError as error:
+            raise LinkError(f"{self.topic}: {error}") from error
         if not self.info.is_published():
             raise LinkError(f"{self.topic}: not acknowledged within {timeout_s} s")
 
@@ -123,11 +126,15 @@ class BrokerLink:
         """Disconnect; what was not acknowledged is dropped."""
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets(sockpair_only=True)  # paho closes its wake-up pair only when it is collected
         self._subscribed.clear()
 
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> Publication:
         """Send at QoS 1 when retained, else at QoS 0; does not block. While disconnected, QoS 1 waits."""
-        return Publication(topic, self._client.publish(topic, payload, qos=1 if retain else 0, retain=retain))
+        info = self._client.publish(topic, payload, qos=1 if retain else 0, retain=retain)
+        if retain and info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:
+            info.rc = MQTTErrorCode.MQTT_ERR_SUCCESS  # it is queued: sent after the reconnect
+        return Publication(topic, info)
 
     def read_retained(self, prefix: str, wanted: int, timeout_s: float) -> dict[str, bytes]:
         """Read `wanted` retained messages directly below a blob topic; fewer when the time is over."""

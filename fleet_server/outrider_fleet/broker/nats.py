@@ -18,6 +18,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -81,7 +82,7 @@ class EmbeddedBroker:
         write_private(self._config_file, render(self.listen, self.tls, self.credentials, self.home / "store").encode())
         process = self._spawn()
         try:
-            self.wait_listening()
+            self._wait(START_TIMEOUT_S, lambda: process.poll() is not None)
         except BrokerStartError:
             self._end_process()
             raise
@@ -107,10 +108,12 @@ class EmbeddedBroker:
 
     def wait_listening(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Block until both ports accept; raises `BrokerStartError`."""
+        self._wait(timeout_s, lambda: False)
+
+    def _wait(self, timeout_s: float, is_hopeless: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout_s
         while not (_accepts(*self.mqtt_address) and _accepts("127.0.0.1", self.listen.nats_port)):
-            process = self._process
-            if time.monotonic() > deadline or (process is not None and process.poll() is not None):
+            if time.monotonic() > deadline or is_hopeless():
                 raise BrokerStartError(f"nats-server does not listen:\n{self._log_tail()}")
             time.sleep(POLL_S)
 
@@ -141,8 +144,8 @@ class EmbeddedBroker:
             if self._stopping.wait(pause_s):
                 return
             _log.warning("broker ended with status %d, starting it again", status)
-            self.restarts += 1
             process = self._spawn()
+            self.restarts += 1
 
     def _end_process(self) -> None:
         process = self._process

@@ -41,6 +41,10 @@ class Listen:
     nats_port: int
 
 
+# A client that asks in the moments between the broker's start and the callout's return waits this long, then
+# tries again; under a storm of reconnects the callout must answer within it.
+ANSWER_S: Final = 1
+
 _TEMPLATE: Final = Template("""\
 server_name: outrider
 listen: "127.0.0.1:$nats_port"
@@ -67,7 +71,7 @@ accounts {
 }
 system_account: SYS
 authorization {
-  timeout: 10
+  timeout: $answer_s
   auth_callout { issuer: $issuer, account: AUTH, auth_users: [ auth, sys ] }
 }
 """)
@@ -77,6 +81,7 @@ def render(listen: Listen, tls: ServerTls, credentials: Credentials, store: Path
     """Return the text of the configuration file."""
     return _TEMPLATE.substitute(
         nats_port=listen.nats_port,
+        answer_s=ANSWER_S,
         mqtt_host=_quoted(listen.mqtt_host),
         mqtt_port=listen.mqtt_port,
         store=_quoted(str(store)),

@@ -103,6 +103,7 @@ class Client:
             self.mqtt.connect(*self.address, keepalive=10)
         except OSError:
             return False
+        self.mqtt._reset_sockets(sockpair_only=True)  # paho leaves the pair of `connect` open in `loop_start`
         self.mqtt.loop_start()
         until(lambda: self.connected.is_set() or self.refused.is_set() or self.ended.is_set())
         return self.connected.is_set()
@@ -126,6 +127,7 @@ class Client:
     def close(self) -> None:
         self.mqtt.disconnect()
         self.mqtt.loop_stop()
+        self.mqtt._reset_sockets(sockpair_only=True)
 
     def _on_connect(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         (self.refused if reason.is_failure else self.connected).set()

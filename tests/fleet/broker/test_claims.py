@@ -1,0 +1,104 @@
+"""What is granted, without a broker."""
+
+import base64
+import contextlib
+import fnmatch
+import json
+from typing import Any
+
+import nkeys
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider_fleet.broker.claims import Issuer, Request, read_request
+from outrider_fleet.broker.permissions import FLEET, permissions
+from outrider_protocol import ids, topics
+from outrider_protocol.errors import MalformedError
+
+DEVICES = st.from_regex(r"[a-z0-9-]{1,64}", fullmatch=True)
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    parts, words = pattern.split("."), subject.split(".")
+    if parts[-1] == ">":
+        return len(words) >= len(parts) and _matches(".".join(parts[:-1]), ".".join(words[: len(parts) - 1]))
+    return len(parts) == len(words) and all(fnmatch.fnmatchcase(w, p) for p, w in zip(parts, words, strict=True))
+
+
+@given(DEVICES, DEVICES)
+def test_no_device_reaches_another(one: str, other: str) -> None:
+    """BRK-4, BRK-5: no permission of a device matches any topic of another device."""
+    allowed = permissions(one)
+    for topic in (topics.desired(other), topics.ack(other), topics.bulk(other), topics.presence(other)):
+        subject = topic.replace("/", ".")
+        reached = any(_matches(pattern, subject) for pattern in allowed.publish + allowed.subscribe)
+        assert reached == (one == other)
+        assert any(_matches(pattern, subject) for pattern in FLEET.publish + FLEET.subscribe)
+
+
+@pytest.mark.parametrize("name", ["_other", "dev.1", "dev/1", "Dev", "dev*", ">", ""])
+def test_no_other_name_has_permissions(name: str) -> None:
+    """BRK-3: a name that is neither `_fleet` nor a device id reaches nothing."""
+    with pytest.raises(MalformedError):
+        permissions(name)
+
+
+def _token(body: Any) -> bytes:
+    return b"e30." + base64.urlsafe_b64encode(json.dumps(body).encode()).rstrip(b"=") + b".e30"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["nats", "client_info", "client_tls", "verified_chains", "server_id", "id", "user_nkey", "x"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.binary(max_size=60) | JSON.map(_token))
+def test_malformed_requests_end_in_one_error(data: bytes) -> None:
+    """BRK-22: whatever arrives as a request, it is understood or `MalformedError`."""
+    with contextlib.suppress(MalformedError):
+        read_request(data)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"type": "nats", "mqtt_id": "dev-1"},
+        {"type": "websocket"},
+        {},
+        {"type": "mqtt", "mqtt_id": "dev-1"},
+    ],
+)
+def test_without_a_verified_chain_no_name(info: dict[str, str]) -> None:
+    """BRK-2: a client that is not MQTT, or has no verified certificate, has no name."""
+    body = {"nats": {"client_info": info, "server_id": {"id": "N"}, "user_nkey": "U", "client_tls": {}}}
+    assert read_request(_token(body)).client is None
+
+
+def test_grant_ends_with_the_certificate() -> None:
+    """BRK-23: the granted user expires when the certificate does, in the account DEV, with exactly its permissions."""
+    seed = nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_ACCOUNT)
+    issuer = Issuer(nkeys.from_seed(bytearray(seed)))
+    answer = issuer.admit(Request("N1", "U1", "dev-1", "", 2_000_000_000), permissions("dev-1"), 1_900_000_000)
+    outer = _claims(answer)
+    assert (outer["aud"], outer["sub"]) == ("N1", "U1")
+    user = _claims(outer["nats"]["jwt"].encode())
+    assert (user["aud"], user["name"], user["exp"]) == ("DEV", "dev-1", 2_000_000_000)
+    assert user["nats"]["pub"] == {"allow": [f"o1.{ids.shard('dev-1')}.dev-1.up.>"]}
+
+
+def _claims(token: bytes) -> dict[str, Any]:
+    part = token.split(b".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
+    return claims
