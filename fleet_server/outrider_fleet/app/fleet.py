@@ -68,7 +68,7 @@ class SilentPublisher:
 
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> object:
         """Drop it."""
-        _log.debug("no broker: %s (%d bytes, retain=%s) dropped", topic, len(payload), retain)
+        return _log.debug("no broker: %s (%d bytes, retain=%s) dropped", topic, len(payload), retain)
 
     def publish_blob(self, hex_digest: str, file: Path) -> None:
         """Refuse."""

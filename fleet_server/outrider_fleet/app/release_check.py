@@ -1,7 +1,7 @@
 """Whether an uploaded release is what its pipeline signed; the same that a device will check later.
 
 1. The delegated metadata passes `signing.verify` (threshold, version, expiry, paths).
-2. Every artifact in the index is listed in the metadata with the same digest, length and counter, and the other way round.
+2. Every artifact in the index is listed in the metadata with the same digest, length and counter; and vice versa.
 3. Every manifest, config and device layer was uploaded and has its digest, length and chunks.
 4. Manifest and config say the same model, version, counter and profile; titles are plain file names.
 """

@@ -120,3 +120,13 @@ def online_of_rollout(connection: Connection, rollout: str) -> dict[str, bool]:
     joined = select(devices.c.device, devices.c.online).join(executions, executions.c.device == devices.c.device)
     found = sql.rows(connection, joined.where(executions.c.rollout == rollout))
     return {row["device"]: bool(row["online"]) for row in found}
+
+
+def most_attested(connection: Connection, model: str) -> str | None:
+    """The artifact of a model that most devices attest."""
+    count = func.count()
+    chosen = select(devices.c.attest_digest, count).where(
+        devices.c.model == model, devices.c.attest_digest.is_not(None), devices.c.state == "enrolled"
+    )
+    digest = sql.scalar(connection, chosen.group_by(devices.c.attest_digest).order_by(count.desc()).limit(1))
+    return None if digest is None else str(digest)

@@ -71,3 +71,10 @@ def unpublished(connection: Connection) -> list[Row]:
 def mark_published(connection: Connection, digest: str, now_ms: int | None) -> None:
     """Remember that the broker holds every chunk (or, with None, that it does not)."""
     sql.change(connection, blobs, blobs.c.digest == digest, {"published_ms": now_ms})
+
+
+def versions(connection: Connection, model: str) -> set[str]:
+    """Every version label of a model."""
+    return {
+        str(row["version"]) for row in sql.rows(connection, select(releases.c.version).where(releases.c.model == model))
+    }
