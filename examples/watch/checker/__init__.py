@@ -1,4 +1,4 @@
-"""The demo's judge: reads the server's database, the devices' directories and the ground truth, and nothing of the demo.
+"""The demo's judge: reads the server's database, the devices' directories and the ground truth alone.
 
 1. One function a claim (D1 … D14); each returns what it found beside what it demands.
 2. Thresholds stand here, not in the story.

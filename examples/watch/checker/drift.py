@@ -39,7 +39,7 @@ def d9(record: Record) -> Finding:
 
 
 def d13(record: Record) -> Finding:
-    """Moved devices said `rebaselining` under 1.1, and only the labelled check cleared them; its figures are recomputed."""
+    """Moved devices said `rebaselining` under 1.1, and only the labelled check cleared them."""
     wrong = [text for device in record.moved(moves=True) for text in _not_cleared(record, device)]
     moved = record.moved(moves=True)
     return Finding(

@@ -69,7 +69,8 @@ def d14(record: Record) -> Finding:
         "D14",
         "lineage, back and forth",
         not missing,
-        f"{answered} predictions of {version} ← run {run['id']} ← {len(labelled)} labelled and {len(trained)} training recordings",
+        f"{answered} predictions of {version} ← run {run['id']} ← "
+        f"{len(labelled)} labelled and {len(trained)} training recordings",
         "no step missing",
         tuple(missing),
     )

@@ -5,7 +5,8 @@
     RUN/broken/                the release that was built from broken calibration data (OCI layout)
     RUN/truth/plan.json        {seed, roles: {train, label, evaluate}, versions: {first, bad, good},
                                 profiles: {fast, exact, litert}, devices: {<device>: {person, moves}}}
-    RUN/truth/feed/<device>.jsonl   one line a window: {at_ms, part, wrist, recording, klass, prediction_id, digest, answer}
+    RUN/truth/feed/<device>.jsonl   a line a window:
+                                {at_ms, part, wrist, recording, klass, prediction_id, digest, answer}
     RUN/truth/outages.jsonl    {from_ms, until_ms}: when the broker was dead
 
 `part` is `baseline`, `quiet` (before the move), `later` (after it; right wrist for who stays), `shadow` or `after`.

@@ -48,8 +48,8 @@ def d8(record: Record) -> Finding:
         "D8",
         "keys enqueued = keys committed",
         not wrong and during > 0,
-        f"{keys} batches, {predictions} predictions, {len(wrong)} differences; {during} windows while the broker was dead",
-        "0 differences, > 0 windows in the outage",
+        f"{keys} batches, {predictions} predictions, {len(wrong)} differences, {during} windows in the outage",
+        "0 differences, > 0 windows while the broker was dead",
         tuple(wrong),
     )
 

@@ -14,7 +14,7 @@ REFUSED_BY_DEVICE = ("DigestMismatchError",)
 
 
 def d5(record: Record) -> Finding:
-    """Look for the server's refusal in the audit log, for the device's in its execution, and at every installed file."""
+    """Look for the server's refusal in its audit log, the device's in its execution, and at installed files."""
     server = [row["detail"] for row in record.query("SELECT detail FROM audit WHERE action = 'release.refused'")]
     tampered = [detail for detail in server if "TamperedError" in str(detail)]
     device = record.query(
