@@ -123,3 +123,10 @@ def count_predictions(connection: Connection, digests: list[str]) -> int:
     """How many predictions artifacts have made."""
     chosen = select(func.count()).select_from(predictions).where(predictions.c.digest.in_(digests))
     return int(sql.scalar(connection, chosen) or 0)
+
+
+def reserved_counter(connection: Connection, model: str, counter: int) -> str | None:
+    """The unfinished run for which a release counter is reserved."""
+    chosen = select(runs.c.id).where(runs.c.model == model, runs.c.counter == counter, runs.c.state.in_(AT_WORK))
+    found = sql.scalar(connection, chosen)
+    return None if found is None else str(found)
