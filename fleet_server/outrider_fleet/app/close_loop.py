@@ -16,7 +16,7 @@ from outrider_fleet.app.create_rollout import Wanted, create_in
 from outrider_fleet.app.fleet import Change, Fleet
 from outrider_fleet.app.policies import Policy
 from outrider_fleet.domain.drift_policy import Circumstances, Decision, DeviceDrift, Outcome, decide
-from outrider_fleet.errors import FleetError
+from outrider_fleet.errors import ConflictError, FleetError, InvalidRequestError, RefusedError, UnknownError
 from outrider_fleet.store import drift, training
 from outrider_fleet.store.sql import Row
 from outrider_protocol.errors import ProtocolError
@@ -99,10 +99,12 @@ def _start_rollout(fleet: Fleet, change: Change, run: Row) -> None:
         run=run["id"],
         approved=policy.autonomy.starts_rollouts,
     )
+    sent = len(change.messages)
     try:
         with change.connection.begin_nested():
             rollout = create_in(fleet, change, wanted, "policy")
-    except (FleetError, ProtocolError) as error:
+    except (InvalidRequestError, UnknownError, RefusedError, ConflictError, ProtocolError) as error:
+        del change.messages[sent:]
         _log.error("%s: its release cannot be rolled out: %s", run["id"], error)
         _mark(change, run, {"rollout": "", "result": {**(run["result"] or {}), "rollout_error": str(error)}})
         return

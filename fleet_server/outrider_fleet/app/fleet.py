@@ -66,9 +66,9 @@ class DeviceAuthority(Protocol):
 class SilentPublisher:
     """Drops everything: while the broker is away, retained messages are published again later."""
 
-    def publish(self, topic: str, payload: bytes, retain: bool = False) -> object:
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """Drop it."""
-        return _log.debug("no broker: %s (%d bytes, retain=%s) dropped", topic, len(payload), retain)
+        _log.debug("no broker: %s (%d bytes, retain=%s) dropped", topic, len(payload), retain)
 
     def publish_blob(self, hex_digest: str, file: Path) -> None:
         """Refuse."""

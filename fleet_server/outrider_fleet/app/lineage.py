@@ -71,10 +71,12 @@ def trace(fleet: Fleet, kind: str, name: str) -> dict[str, Any]:
 
 
 def _grow(connection: Connection, node: Node, follow: Any, met: set[Node]) -> Tree:
-    tree = Tree(*node, note=_note(connection, node))
+    tree = Tree(node[0], node[1], _note(connection, node))
     met.add(node)
     for near in follow(connection, node):
-        tree.branches.append(Tree(*near, note="see above") if near in met else _grow(connection, near, follow, met))
+        tree.branches.append(
+            Tree(near[0], near[1], "see above") if near in met else _grow(connection, near, follow, met)
+        )
     return tree
 
 

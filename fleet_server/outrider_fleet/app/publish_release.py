@@ -65,11 +65,14 @@ def _check_origin(fleet: Fleet, checked: CheckedRelease, provenance: dict[str, A
     index = checked.index
     with fleet.look() as connection:
         newest = releases.newest_counter(connection, index.model)
+        reserved = training.reserved_counter(connection, index.model, index.counter)
         run = training.get(connection, str(provenance["run"])) if provenance.get("run") else None
     if provenance.get("run"):
         _check_run(run, checked, provenance)
     elif index.counter <= newest:
         raise ReleaseRefusedError(f"counter {index.counter}: {index.model} is at {newest} already")
+    elif reserved is not None:
+        raise ReleaseRefusedError(f"counter {index.counter} is reserved for {reserved}: take a higher one")
 
 
 def _check_run(run: Row | None, checked: CheckedRelease, provenance: dict[str, Any]) -> None:

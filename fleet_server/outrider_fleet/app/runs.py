@@ -20,7 +20,7 @@ STALE_MS: Final = 3_600_000
 
 
 def create(fleet: Fleet, model: str, reason: dict[str, Any], actor: str) -> Row:
-    """Create a run on a new snapshot; raises `ConflictError` while another is at work, `UnknownError` without a base."""
+    """Create a run on a new snapshot; raises `ConflictError` (one is at work) or `UnknownError` (no base)."""
     with fleet.look() as connection:
         if releases.newest(connection, model) is None:
             raise UnknownError(f"model {model} has no release to start from")

@@ -39,9 +39,9 @@ def _write(fleet: Fleet, model: str, found: list[Row]) -> Path:
     fleet.home.snapshots.mkdir(parents=True, exist_ok=True)
     beside = fleet.home.snapshots / f".{fleet.random_hex(8)}.new"
     database = sqlite_utils.Database(sqlite3.connect(beside))
-    database["samples"].insert_all(map(_sample, found), pk="prediction_id")
+    database.table("samples").insert_all(map(_sample, found), pk="prediction_id")
     meta = {"model": model, "n": len(found), "sources": json.dumps(_sources(found))}
-    database["meta"].insert_all(({"key": key, "value": str(value)} for key, value in meta.items()), pk="key")
+    database.table("meta").insert_all(({"key": key, "value": str(value)} for key, value in meta.items()), pk="key")
     database.vacuum()
     database.conn.close()
     path = fleet.home.snapshots / f"{sha256(beside.read_bytes()).hexdigest()}.db"
