@@ -3,7 +3,7 @@
 1. At least two workers share one queue, so that an answer is never more than one reconnect away.
 2. A client is admitted when its certificate's name is its client id **and** `admit` (or, for `_fleet`, the name
    itself) says yes; in doubt it is denied.
-3. `revoke` puts a device into the deny set first and then ends its live session; `kick` only ends the session.
+3. `revoke` denies the device first and then ends its live session; `kick` only ends the session.
 4. Workers reconnect at once and for ever: while none is there, nobody connects and nobody loses a session.
 
     callout = Callout(broker.nats_url, broker.credentials, admit=store.is_enrolled)
@@ -29,6 +29,7 @@ from outrider_fleet.broker.claims import Issuer, Request, read_request
 from outrider_fleet.broker.errors import CalloutError
 from outrider_fleet.broker.permissions import permissions
 from outrider_fleet.broker.settings import Credentials
+from outrider_fleet.errors import FleetError
 from outrider_fleet.pki.ca import FLEET_NAME
 from outrider_protocol.errors import MalformedError
 
@@ -87,19 +88,25 @@ class Callout:
         self._workers, self._system = [], None
 
     def deny(self, device: str) -> None:
-        """Refuse the device's next connects."""
+        """Refuse the device's next connects, whatever `admit` says, until `allow`."""
         self._denied.add(device)
 
     def allow(self, device: str) -> None:
-        """Take the device out of the deny set (after it was enrolled anew)."""
+        """Let `admit` decide again."""
         self._denied.discard(device)
 
     async def revoke(self, device: str) -> int:
-        """Deny the device and end its sessions, also one that is just being made; returns how many ended."""
+        """End a device's sessions, also one that is just being made; returns how many ended.
+
+        `admit` must already say no (commit first): from the end of this call on it alone decides.
+        """
         self.deny(device)
-        ended = await self.kick(device)
-        await asyncio.sleep(SETTLE_S)
-        return ended + await self.kick(device)
+        try:
+            ended = await self.kick(device)
+            await asyncio.sleep(SETTLE_S)
+            return ended + await self.kick(device)
+        finally:
+            self.allow(device)
 
     async def kick(self, device: str) -> int:
         """End the live sessions of a client id; returns how many there were."""
@@ -117,8 +124,8 @@ class Callout:
     async def _answer(self, message: Msg) -> None:
         try:
             answer = self._decide(read_request(message.data))
-        except MalformedError as error:  # no answer is a refusal
-            _log.warning("authorization request not understood: %s", error)
+        except (MalformedError, FleetError) as error:  # no answer is a refusal
+            _log.warning("authorization request not answered: %s", error)
             return
         await message.respond(answer)
         self.answered += 1

@@ -1,17 +1,16 @@
 """Fixtures that others may reuse: a real broker with its callout (`house`), clients, the server's link."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from outrider_fleet.broker.callout import Callout
+from outrider_fleet.broker.callout_thread import CalloutThread
 from outrider_fleet.broker.link import BrokerLink, ClientTls
 from outrider_fleet.broker.nats import EmbeddedBroker
 from outrider_fleet.broker.settings import ServerTls
 from outrider_fleet.pki.ca import CertificateAuthority
-from tests.fleet.broker.house import Client, House, Inbox, Loop
+from tests.fleet.broker.house import Client, House, Inbox
 
 
 @pytest.fixture(scope="module")
@@ -23,27 +22,22 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     fleet_chain, fleet_key = ca.issue_fleet().write(directory, "fleet")
     broker = EmbeddedBroker(directory / "broker", ServerTls(chain, key, directory / "ca" / "ca.pem"))
     broker.start()
-    event_loop = asyncio.new_event_loop()
-    loop = Loop(event_loop, threading.Thread(target=event_loop.run_forever, daemon=True))
-    loop.thread.start()
     admitted: set[str] = set()
     keys: dict[str, str] = {}
     callout = Callout(broker.nats_url, broker.credentials, admitted.__contains__, key_of=keys.get)
-    loop.run(callout.start())
+    thread = CalloutThread(callout)
+    thread.start()
     yield House(
         directory,
         ca,
         broker,
         callout,
-        loop,
+        thread,
         admitted,
         keys,
         ClientTls(directory / "ca" / "ca.pem", fleet_chain, fleet_key),
     )
-    loop.run(callout.stop())
-    event_loop.call_soon_threadsafe(event_loop.stop)
-    loop.thread.join()
-    event_loop.close()
+    thread.stop()
     broker.stop()
 
 

@@ -1,11 +1,9 @@
 """A broker with its authority and callout, and clients that behave or misbehave."""
 
-import asyncio
 import ssl
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,11 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 from outrider_fleet.broker.callout import Callout
+from outrider_fleet.broker.callout_thread import CalloutThread
 from outrider_fleet.broker.link import BrokerLink, ClientTls
 from outrider_fleet.broker.nats import EmbeddedBroker
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.csr import certificate_key_sha256
-
-
-@dataclass
-class Loop:
-    """An asyncio loop in a thread, for the callout."""
-
-    loop: asyncio.AbstractEventLoop
-    thread: threading.Thread
-
-    def run(self, coroutine: Any, timeout_s: float = 20) -> Any:
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        return future.result(timeout_s)
 
 
 @dataclass
@@ -45,7 +32,7 @@ class House:
     ca: CertificateAuthority
     broker: EmbeddedBroker
     callout: Callout
-    loop: Loop
+    thread: CalloutThread
     admitted: set[str]
     keys: dict[str, str]
     fleet_tls: ClientTls
