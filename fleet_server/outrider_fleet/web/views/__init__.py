@@ -1,0 +1,1 @@
+"""View models: frozen data, made from rows without I/O, that templates only lay out."""
