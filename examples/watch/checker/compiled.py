@@ -23,10 +23,9 @@ def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 def profile_report(report: Row, profile: str) -> Row:
     """One profile's part of a report; raises `RecordError`."""
-    for part in report["profiles"]:
-        if part["profile"] == profile:
-            return dict(part)
-    raise RecordError(f"the report has no profile {profile}")
+    if profile not in report["profiles"]:
+        raise RecordError(f"the report has no profile {profile}")
+    return {**report["profiles"][profile], "profile": profile}
 
 
 def candidate(part: Row, name: str) -> Row:
