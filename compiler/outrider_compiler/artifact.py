@@ -1,0 +1,59 @@
+"""One profile's artifact from its chosen candidate: config, model, labels, golden vectors, reference statistics."""
+
+from __future__ import annotations
+
+from outrider_compiler import engines, reference
+from outrider_compiler.candidates import Candidate
+from outrider_compiler.outcome import Outcome
+from outrider_compiler.package import Artifact, Blobs, DeviceFile, add_artifact
+from outrider_compiler.request import BuildRequest
+from outrider_compiler.subject import Subject
+from outrider_profiles import Profile
+from outrider_protocol import canonical, manifest
+from outrider_protocol.manifest import Config, Role
+
+
+def make(
+    blobs: Blobs, request: BuildRequest, subject: Subject, profile: Profile, chosen: Candidate, outcome: Outcome
+) -> Artifact:
+    """Add the artifact to the layout; its bytes depend on inputs, tools and `chosen` alone."""
+    runner = engines.load(chosen, profile.load)
+    accuracy = next(item.accuracy for item in outcome.figures if item.name == chosen.name)
+    config = Config(
+        model=request.name,
+        version=request.version,
+        counter=request.counter,
+        profile=profile.name,
+        engine=profile.engine.name,
+        precision=chosen.precision,
+        inputs=runner.inputs,
+        outputs=runner.outputs,
+        probabilities=subject.meaning.probabilities,
+        classes=subject.meaning.classes,
+        embedding=subject.meaning.embedding,
+        load=manifest.Load(profile.load.mode, profile.load.prepack, 1),
+    )
+    return add_artifact(blobs, config, _files(subject, chosen, runner, accuracy))
+
+
+def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float) -> list[DeviceFile]:
+    meaning, feeds = subject.meaning, subject.calibration.feeds
+    answers = runner.run(feeds)
+    embedding = answers[meaning.embedding] if meaning.embedding else None
+    answered = reference.Answered(subject.watched, answers[meaning.probabilities], embedding)
+    few = engines.rows(feeds, 0, max(reference.GOLDEN_ROWS, engines.batch_of(runner)))
+    return [
+        DeviceFile(Role.MODEL, chosen.title, chosen.data),
+        DeviceFile(Role.LABELS, "labels.json", canonical.encode({"classes": list(meaning.classes)})),
+        DeviceFile(Role.GOLDEN, "golden.bin", reference.golden(few, runner.run(few), chosen.precision)),
+        DeviceFile(
+            Role.STATISTICS, "statistics.json", reference.statistics(answered, meaning.classes, accuracy).encode()
+        ),
+    ]
+
+
+def warnings(subject: Subject) -> tuple[str, ...]:
+    """What a reader should know about the calibration set."""
+    name = subject.inputs[0].name
+    constant = reference.constant_channels(subject.watched)
+    return tuple(f"channel {channel} of {name!r} never changes in the calibration set" for channel in constant)

@@ -1,0 +1,145 @@
+"""The steps of a build over one model: candidates, figures, choice, then the layout with its documents.
+
+Rules are in docs/spec/compiler.md; `pipeline` owns the folders and the order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outrider_compiler import artifact, choose, documents, lock, measure, normalise, package
+from outrider_compiler.candidates import Candidate, NotBuilt, Workshop
+from outrider_compiler.errors import GateError, LockError, NothingBuiltError
+from outrider_compiler.host import this_host
+from outrider_compiler.outcome import Outcome
+from outrider_compiler.package import Artifact, Blobs
+from outrider_compiler.report import content, page
+from outrider_compiler.subject import Subject
+from outrider_profiles import Profile
+from outrider_protocol.manifest import Descriptor, Index
+
+if TYPE_CHECKING:
+    from outrider_compiler.pipeline import Inputs, Progress
+    from outrider_compiler.request import BuildRequest
+
+
+class Assembly:
+    """One build; call `measure_all` or `follow`, then `write`."""
+
+    def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
+        self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
+        simplified = normalise.simplify(subject.imported.model)
+        self.workshop = Workshop(subject.imported, simplified, subject.calibration, folder)
+        self.outcomes: dict[str, Outcome] = {}
+        self.chosen: dict[str, Candidate] = {}
+
+    def measure_all(self) -> None:
+        """Build, measure and choose for every profile; raises `GateError` or `NothingBuiltError`."""
+        for profile in self.inputs.profiles:
+            self.say(f"{profile.name}: building candidates")
+            built = self.workshop.build(profile)
+            candidates = [item for item in built if isinstance(item, Candidate)]
+            absent = [item for item in built if isinstance(item, NotBuilt)]
+            if any(item.name == measure.BASELINE for item in candidates):
+                self._measure(profile, candidates, absent)
+            else:
+                self._skip(profile, absent)
+        if not self.chosen:
+            raise NothingBuiltError("; ".join(f"{name}: {item.why}" for name, item in self.outcomes.items()))
+
+    def _measure(self, profile: Profile, candidates: list[Candidate], absent: list[NotBuilt]) -> None:
+        self.say(f"{profile.name}: measuring {len(candidates)} candidates")
+        figures, failed = measure.measure(candidates, profile, self.subject.truth, this_host())
+        choice = choose.choose(figures, self.request.gate, profile.budgets)
+        if choice is None:
+            base = next(item for item in figures if item.name == measure.BASELINE)
+            missed = "; ".join(choose.refusals_of(base, base, self.request.gate, profile.budgets))
+            raise GateError(f"{profile.name}: not even fp32 passes: {missed}")
+        self.chosen[profile.name] = next(item for item in candidates if item.name == choice.chosen)
+        not_built = (*absent, *failed)
+        self.outcomes[profile.name] = Outcome(
+            profile.name, profile.engine.name, tuple(figures), not_built, choice, choice.reason
+        )
+
+    def _skip(self, profile: Profile, absent: list[NotBuilt]) -> None:
+        why = "not built: " + "; ".join(sorted({item.reason for item in absent}))
+        self.outcomes[profile.name] = Outcome(profile.name, profile.engine.name, (), tuple(absent), None, why)
+        self.say(f"{profile.name}: {why}")
+
+    def follow(self, locked: lock.Lock) -> None:
+        """Build what the lock chose; raises `LockError` where the lock belongs to another build."""
+        mine = self.locked()
+        locked.check(mine.request, mine.inputs, mine.tools)
+        for profile in self.inputs.profiles:
+            outcome = self.outcomes[profile.name] = locked.outcomes[profile.name]
+            if outcome.choice is not None:
+                self.say(f"{profile.name}: building {outcome.choice.chosen} as locked")
+                self.chosen[profile.name] = self._again(profile, outcome, outcome.choice.chosen)
+
+    def _again(self, profile: Profile, outcome: Outcome, name: str) -> Candidate:
+        precision = next((item.precision for item in outcome.figures if item.name == name), None)
+        for item in self.workshop.build(profile, precision):
+            if item.name == name and isinstance(item, Candidate):
+                return item
+        raise LockError(f"{profile.name}: {name} cannot be built here")
+
+    def write(self, folder: Path) -> None:
+        """Assemble artifacts, report and referrers, and write the layout."""
+        self.say("writing the release")
+        blobs = Blobs()
+        artifacts = [self._artifact(blobs, profile) for profile in self.inputs.profiles if profile.name in self.chosen]
+        made = self.locked()
+        value = content.report(made, self.subject.truth)
+        text, html = content.encode(value), page.render(value)
+        referrers = [item for made_for in artifacts for item in self._referrers(blobs, made_for, made, text, html)]
+        listed = {made_for.profile: made_for.descriptor for made_for in artifacts}
+        request = self.request
+        index = Index(request.name, request.version, request.counter, listed, tuple(referrers))
+        folder.mkdir()
+        beside = {"report.html": html, "report.json": text, lock.FILE: made.encode()}
+        package.write(folder, index, blobs, beside)
+
+    def _artifact(self, blobs: Blobs, profile: Profile) -> Artifact:
+        outcome = self.outcomes[profile.name]
+        made = artifact.make(blobs, self.request, self.subject, profile, self.chosen[profile.name], outcome)
+        digest = made.descriptor.digest
+        if self.inputs.lock is not None and outcome.manifest != digest:
+            raise LockError(f"{profile.name}: the rebuilt manifest is {digest}, the lock says {outcome.manifest}")
+        self.outcomes[profile.name] = replace(outcome, manifest=digest, warnings=artifact.warnings(self.subject))
+        return made
+
+    def _referrers(self, blobs: Blobs, made: Artifact, locked: lock.Lock, text: bytes, html: bytes) -> list[Descriptor]:
+        described = {
+            "report.html": (package.REPORT_HTML, html),
+            "report.json": (package.REPORT_JSON, text),
+            "evidence.json": (package.EVIDENCE, documents.evidence(self.outcomes[made.profile])),
+            "provenance.json": (package.PROVENANCE, documents.provenance(made, locked, self.inputs.origin)),
+            "bom.json": (package.BOM, documents.bom(made, locked)),
+        }
+        return [
+            package.add_referrer(blobs, made.descriptor, kind, title, data) for title, (kind, data) in described.items()
+        ]
+
+    def locked(self) -> lock.Lock:
+        """The lock of this build, as far as it has come."""
+        request, meaning, inputs = self.request, self.subject.meaning, self.inputs
+        asked: dict[str, Any] = {
+            "model": request.name, "version": request.version, "counter": request.counter, "task": request.task,
+            "classes": list(meaning.classes), "probabilities": meaning.probabilities, "embedding": meaning.embedding,
+            "gate": vars(request.gate), "architecture": request.architecture or "",
+        }  # fmt: skip
+        digests = {
+            "model": self.subject.imported.digest,
+            "calibration": inputs.calibration.digest,
+            "evaluation": inputs.evaluation.digest,
+            **{f"profile:{profile.name}": profile_digest(profile) for profile in inputs.profiles},
+        }
+        return lock.Lock(asked, digests, lock.tool_versions(torch=self.subject.imported.kind == "torch"), self.outcomes)
+
+
+def profile_digest(profile: Profile) -> str:
+    """Digest of everything that a profile says."""
+    return "sha256:" + hashlib.sha256(repr(profile).encode()).hexdigest()

@@ -1,0 +1,194 @@
+"""The command `outrider-compiler`.
+
+1. Words for people go to stderr, results to stdout; with `--json` stdout is one JSON document.
+2. Exit status: 0 done, 2 usage, 3 refused by profile or file, 4 gate failed.
+3. Heavy packages load inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from outrider_compiler.console import Console
+from outrider_compiler.errors import CompilerError, UsageError
+
+PATH = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+class Commands(click.Group):
+    """Turns the package's errors into words on stderr and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except CompilerError as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            if error.hint:
+                click.echo(f"hint: {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="outrider-compiler")
+def main() -> None:
+    """Build a release: one artifact per hardware profile, chosen by measurement, with the reason."""
+
+
+@main.command()
+@click.argument("model")
+@click.option("--name", required=True, help="The model's name (a family, e.g. har).")
+@click.option("--version", required=True, help="The release's label, e.g. 1.4.0.")
+@click.option("--counter", required=True, type=int, help="Orders releases of a model; higher than all before.")
+@click.option("--profile", "profiles", multiple=True, required=True, help="Hardware profile; repeat for several.")
+@click.option("--calibration", required=True, type=PATH, help=".npz with x (or x:<input>).")
+@click.option("--evaluation", required=True, type=PATH, help=".npz with x and y, disjoint from calibration.")
+@click.option("--task", default="classification", show_default=True, help="What the model does.")
+@click.option("--out", required=True, type=PATH, help="Directory to make (an OCI image layout).")
+@click.option("--architecture", help="module:callable that makes the module of a state dict.")
+@click.option("--classes", default="", help="Names, comma-separated, or a .json file with a list.")
+@click.option("--probabilities", help="Name of the output that holds class probabilities.")
+@click.option("--embedding", help="Name of the output that drift detection watches.")
+@click.option("--locked", type=PATH, help="Build what this outrider.lock chose, byte for byte.")
+@click.option("--provenance", type=PATH, help="JSON that the training run wrote (run, snapshot, …).")
+@JSON
+def build(as_json: bool, classes: str, **options: Any) -> None:
+    """Build MODEL (.onnx, module:callable, or a state dict with --architecture) for every profile."""
+    from outrider_compiler.pipeline import build as run
+    from outrider_compiler.request import BuildRequest
+
+    console = Console()
+    request = BuildRequest(source=options.pop("model"), classes=class_names(classes), **options)
+    with console.progress() as say:
+        release = run(request, say)
+    report = release.report()
+    if as_json:
+        click.echo(json.dumps({"out": str(release.directory), **report}))
+    else:
+        console.table(report)
+        click.echo(str(release.directory))
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """`a,b,c`, or the path of a .json file that holds a list or `{"classes": [...]}`; raises `UsageError`."""
+    if not text.endswith(".json"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        value = json.loads(Path(text).read_text(encoding="utf-8"))
+        names = value["classes"] if isinstance(value, dict) else value
+        return tuple(str(name) for name in names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{text}: {error}", "A JSON list of class names is expected.") from error
+
+
+@main.command()
+@click.argument("model")
+@click.option("--profile", "names", multiple=True, required=True, help="Hardware profile; repeat for several.")
+@JSON
+def check(model: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Say whether each profile can run MODEL (.onnx), without building anything."""
+    from outrider_compiler.inspection import check_file
+    from outrider_compiler.pipeline import load_profiles
+
+    results = check_file(Path(model), load_profiles(names))
+    if as_json:
+        click.echo(json.dumps(results))
+    for name, item in results.items():
+        if not as_json:
+            click.echo(f"{name}: {'runs' if item['ok'] else item['reason']}")
+    if not all(item["ok"] for item in results.values()):
+        raise click.exceptions.Exit(3)
+
+
+@main.command()
+@click.argument("directory", type=PATH)
+@JSON
+def inspect(directory: Path, as_json: bool) -> None:
+    """Verify a release DIRECTORY and say what is in it."""
+    from outrider_compiler.inspection import describe
+    from outrider_compiler.release import Release
+
+    release = Release.open(directory)
+    release.verify()
+    value = describe(release)
+    if as_json:
+        click.echo(json.dumps(value))
+        return
+    click.echo(f"{value['model']} {value['version']} (counter {value['counter']})")
+    for name, item in value["artifacts"].items():
+        click.echo(
+            f"  {name}: {item['precision']} · {item['engine']} · {item['device_bytes']} bytes · {item['digest']}"
+        )
+
+
+@main.command()
+@JSON
+def profiles(as_json: bool) -> None:
+    """List the hardware profiles that ship with Outrider."""
+    from dataclasses import asdict
+
+    from outrider_profiles import load, names
+
+    boards = [load(name) for name in names()]
+    if as_json:
+        click.echo(json.dumps({board.name: asdict(board) for board in boards}))
+        return
+    for board in boards:
+        proof = "tried on hardware" if board.verified_on_hardware else "from documents"
+        click.echo(f"{board.name:18} {board.title} · {board.engine.name} · {', '.join(board.precisions)} · {proof}")
+
+
+@main.command()
+@click.argument("directory", type=PATH)
+@click.option("--key", required=True, type=PATH, help="The release pipeline's private key (PKCS#8 PEM, Ed25519).")
+@click.option("--metadata", type=PATH, help="The model's current role; left out for the first release.")
+@click.option("--out", required=True, type=PATH, help="Where to write the new role.")
+def sign(directory: Path, key: Path, metadata: Path | None, out: Path) -> None:
+    """List a release in the model's delegated TUF role, signed with the pipeline's key."""
+    from outrider_compiler import publishing
+    from outrider_compiler.release import Release
+
+    current = read(metadata) if metadata else None
+    data = publishing.sign(Release.open(directory), key, current, publishing.utc_now())
+    write_atomically(out, data)
+    click.echo(str(out))
+
+
+@main.command()
+@click.argument("directory", type=PATH)
+@click.option("--server", "url", required=True, help="Address of the fleet server, e.g. http://127.0.0.1:8080.")
+@click.option("--token", envvar="OUTRIDER_TOKEN", required=True, help="Pipeline token (or OUTRIDER_TOKEN).")
+@click.option("--metadata", required=True, type=PATH, help="The role that `sign` wrote.")
+@JSON
+def publish(directory: Path, url: str, token: str, metadata: Path, as_json: bool) -> None:
+    """Upload a signed release to a fleet server."""
+    from outrider_compiler import publishing
+    from outrider_compiler.release import Release
+
+    role = read(metadata).decode("utf-8", "strict")
+    answer = publishing.publish(Release.open(directory), publishing.server(url, token), role)
+    click.echo(json.dumps(answer) if as_json else "published")
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes; raises `UsageError`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the place, then rename; raises `UsageError`."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UsageError(f"{path}: {error.strerror}") from error

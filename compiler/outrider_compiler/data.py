@@ -1,0 +1,107 @@
+"""Calibration and evaluation sets from `.npz` files.
+
+1. `x` (or `x:<input>` for each input), first axis samples; `y` holds integer classes.
+2. Pickled arrays, numbers that are not finite and empty sets are refused.
+3. No sample stands in both sets (compared by content).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider_compiler.errors import DataError
+
+Array = NDArray[Any]
+Feeds = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Named inputs with a common first axis; `y` [N] int64 or None; `digest` of the file."""
+
+    feeds: Feeds
+    y: Array | None
+    digest: str
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.feeds.values())))
+
+    def bound(self, inputs: tuple[str, ...]) -> DataSet:
+        """Give a lone `x` the name of a lone input; raises `DataError` where names do not match."""
+        feeds = {inputs[0]: self.feeds["x"]} if len(inputs) == 1 and set(self.feeds) == {"x"} else self.feeds
+        if set(feeds) != set(inputs):
+            raise DataError(f"the data holds {sorted(self.feeds)}, the model takes {sorted(inputs)}")
+        return DataSet({name: feeds[name] for name in inputs}, self.y, self.digest)
+
+    def part(self, start: int, stop: int) -> Feeds:
+        """Samples start..stop−1."""
+        return {name: value[start:stop] for name, value in self.feeds.items()}
+
+
+def load(path: Path) -> DataSet:
+    """Read an `.npz`; raises `DataError`."""
+    arrays = _arrays(path)
+    feeds = {name.removeprefix("x:"): value for name, value in arrays.items() if name == "x" or name.startswith("x:")}
+    if not feeds:
+        raise DataError(f"{path}: neither `x` nor `x:<input>` is there, only {sorted(arrays)}")
+    lengths = {name: value.shape[:1] for name, value in arrays.items() if name == "y" or name.startswith("x")}
+    if len(set(lengths.values())) != 1 or not next(iter(lengths.values()), ()) or next(iter(lengths.values())) == (0,):
+        raise DataError(f"{path}: the first axes do not agree or are empty: {lengths}")
+    for name, value in feeds.items():
+        _check_values(path, name, value)
+    return DataSet(feeds, _labels(path, arrays.get("y")), digest_of_file(path))
+
+
+def digest_of_file(path: Path) -> str:
+    """`sha256:…` of a file's bytes."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _arrays(path: Path) -> Feeds:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: not an .npz archive")
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _check_values(path: Path, name: str, value: Array) -> None:
+    if value.dtype.kind not in "fiub":
+        raise DataError(f"{path}: {name} has dtype {value.dtype}: numbers are needed")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise DataError(f"{path}: {name} holds values that are not finite")
+
+
+def _labels(path: Path, y: Array | None) -> Array | None:
+    if y is None:
+        return None
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DataError(f"{path}: y must be integer classes [N], not {y.dtype} {y.shape}")
+    return y.astype(np.int64)
+
+
+def check_disjoint(calibration: DataSet, evaluation: DataSet) -> None:
+    """Raise `DataError` where a sample stands in both sets."""
+    shared = _row_hashes(calibration) & _row_hashes(evaluation)
+    if shared:
+        raise DataError(
+            f"{len(shared)} samples stand in both the calibration and the evaluation set",
+            "Evaluate on samples that calibration has not seen; split by person or recording where there is one.",
+        )
+
+
+def _row_hashes(data: DataSet) -> set[bytes]:
+    columns = [np.ascontiguousarray(data.feeds[name]).reshape(data.n, -1) for name in sorted(data.feeds)]
+    return {hashlib.sha256(b"".join(column[row].tobytes() for column in columns)).digest() for row in range(data.n)}

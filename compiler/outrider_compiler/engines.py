@@ -1,0 +1,181 @@
+"""Runs candidates as a device would: same engine, same load mode, one thread.
+
+1. `run` takes any number of samples; a fixed batch is fed in pieces of its size.
+2. Sessions are made from bytes, with the profile's prepacking.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from outrider_compiler.candidates.candidate import Candidate
+from outrider_compiler.data import Array, Feeds
+from outrider_compiler.errors import UnsupportedModelError
+from outrider_profiles import Load
+from outrider_protocol.manifest import TensorSpec
+
+PROVIDERS: Final = ["CPUExecutionProvider"]
+BATCH: Final = 256
+ORT_TYPES: Final = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}  # fmt: skip
+
+
+class Runner(Protocol):
+    """A loaded candidate."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    load_ms: float
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Outputs by name for all samples."""
+
+    def once(self, feeds: Feeds) -> None:
+        """One inference, as fast as the engine can: what is timed."""
+
+
+def session_options(*, threads: int, optimize: bool = True, prepack: bool = True) -> Any:
+    """Options of an ONNX Runtime session, the same as the agent's."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def load(candidate: Candidate, mode: Load) -> Runner:
+    """Load a candidate; raises `UnsupportedModelError` where the real engine does not take it."""
+    if candidate.engine == "litert":
+        return LiteRtRunner(candidate)
+    return OnnxRunner(candidate, mode)
+
+
+class OnnxRunner:
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self, candidate: Candidate, mode: Load) -> None:
+        import onnxruntime as ort
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        started = time.perf_counter()
+        try:
+            options = session_options(threads=1, prepack=mode.prepack)
+            self._session = ort.InferenceSession(candidate.data, options, providers=PROVIDERS)
+        except (
+            state.Fail,
+            state.InvalidArgument,
+            state.InvalidGraph,
+            state.NotImplemented,
+            state.RuntimeException,
+        ) as error:
+            text = " ".join(str(error).split())[:400]
+            raise UnsupportedModelError(f"ONNX Runtime {ort.__version__} does not load it: {text}") from error
+        self.load_ms = (time.perf_counter() - started) * 1e3
+        self.inputs = tuple(_spec(item) for item in self._session.get_inputs())
+        self.outputs = tuple(_spec(item) for item in self._session.get_outputs())
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """See `Runner`."""
+        return in_batches(self._batch, self.inputs, feeds)
+
+    def once(self, feeds: Feeds) -> None:
+        """See `Runner`."""
+        self._session.run(None, feeds)
+
+    def _batch(self, feeds: Feeds) -> Feeds:
+        names = [spec.name for spec in self.outputs]
+        return dict(zip(names, self._session.run(names, feeds), strict=True))
+
+
+def _spec(item: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else -1 for size in item.shape)
+    return TensorSpec(item.name, ORT_TYPES.get(item.type, item.type), shape)
+
+
+def in_batches(run: Any, inputs: tuple[TensorSpec, ...], feeds: Feeds) -> Feeds:
+    """Run all samples in batches that the model takes; the last one is filled up by repeating its last sample."""
+    n = len(next(iter(feeds.values())))
+    size = inputs[0].shape[0] if inputs[0].shape and inputs[0].shape[0] > 0 else min(BATCH, n)
+    fixed = bool(inputs[0].shape) and inputs[0].shape[0] > 0
+    parts = []
+    for start in range(0, n, size):
+        part = {name: np.ascontiguousarray(value[start : start + size]) for name, value in feeds.items()}
+        have = len(next(iter(part.values())))
+        parts.append({k: v[:have] for k, v in run(_filled(part, size) if fixed else part).items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _filled(part: Feeds, size: int) -> Feeds:
+    return {k: np.concatenate([v, np.repeat(v[-1:], size - len(v), axis=0)]) for k, v in part.items()}
+
+
+@dataclass(frozen=True)
+class _Names:
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+
+class LiteRtRunner:
+    """LiteRT with XNNPACK, one thread; tensors by the names of the signature."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        started = time.perf_counter()
+        try:
+            self._interpreter: Any = Interpreter(model_content=candidate.data, num_threads=1)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise UnsupportedModelError(f"LiteRT does not load it: {str(error)[:400]}") from error
+        self.load_ms = (time.perf_counter() - started) * 1e3
+        self._inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self.inputs, self.outputs = _details(self._inputs), _details(self._outputs)
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """See `Runner`."""
+        return in_batches(self._batch, self.inputs, feeds)
+
+    def once(self, feeds: Feeds) -> None:
+        """See `Runner`."""
+        for detail, value in zip(self._inputs, feeds.values(), strict=True):
+            self._interpreter.set_tensor(detail["index"], value)
+        self._interpreter.invoke()
+        for detail in self._outputs:
+            self._interpreter.get_tensor(detail["index"])
+
+    def _batch(self, feeds: Feeds) -> Feeds:
+        self.once(feeds)
+        return {d["name"]: np.array(self._interpreter.get_tensor(d["index"])) for d in self._outputs}
+
+
+def _details(details: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(d["name"], np.dtype(d["dtype"]).name, tuple(int(n) for n in d["shape"])) for d in details)
+
+
+def rows(feeds: Feeds, start: int, stop: int) -> Feeds:
+    """Contiguous samples start..stop−1."""
+    return {name: np.ascontiguousarray(value[start:stop]) for name, value in feeds.items()}
+
+
+def cast(feeds: Feeds, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """Feeds in the model's dtypes."""
+    return {spec.name: np.ascontiguousarray(feeds[spec.name].astype(spec.dtype, copy=False)) for spec in specs}
+
+
+def batch_of(runner: Runner) -> int:
+    """Samples in one inference: 1, or the fixed batch."""
+    shape = runner.inputs[0].shape
+    return shape[0] if shape and shape[0] > 0 else 1

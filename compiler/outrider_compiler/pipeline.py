@@ -1,0 +1,108 @@
+"""One build from request to release directory: every other module decides or writes, this one orders the steps.
+
+1. Inputs are checked and the profile's refusals come before anything is quantized.
+2. Everything is written into a folder beside `out`, which is renamed when it is complete: nothing half-written.
+3. With a lock, nothing is measured: the locked candidates are built again and must have the locked digests.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outrider_compiler.errors import UsageError
+from outrider_compiler.release import Release
+from outrider_compiler.request import BuildRequest
+from outrider_profiles import Profile, ProfileError
+from outrider_profiles import load as load_profile
+
+if TYPE_CHECKING:
+    from outrider_compiler.data import DataSet
+    from outrider_compiler.documents import Origin
+    from outrider_compiler.lock import Lock
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a build reads before it imports the model."""
+
+    profiles: tuple[Profile, ...]
+    calibration: DataSet
+    evaluation: DataSet
+    origin: Origin
+    lock: Lock | None
+
+
+def silently(text: str) -> None:
+    """Say nothing."""
+
+
+def build(request: BuildRequest, progress: Progress = silently) -> Release:
+    """Build a release; raises `CompilerError` and leaves nothing behind. See `BuildRequest`."""
+    request.check()
+    progress("reading data and profiles")
+    inputs = _inputs(request)
+    parent = request.out.absolute().parent
+    scratch = Path(tempfile.mkdtemp(prefix=f".{request.out.name}.", dir=parent))
+    try:
+        _build_into(request, inputs, scratch, progress)
+        (scratch / "release").rename(request.out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Release.open(request.out)
+
+
+def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: Progress) -> None:
+    from outrider_compiler import importers, quiet, subject
+    from outrider_compiler.assembly import Assembly
+
+    quiet.libraries()
+    progress(f"importing {request.source}")
+    imported = importers.load(request.source, request.architecture, inputs.calibration, scratch)
+    progress("checking the model against every profile")
+    asked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation)
+    assembly = Assembly(request, inputs, asked, scratch, progress)
+    if inputs.lock is None:
+        assembly.measure_all()
+    else:
+        assembly.follow(inputs.lock)
+    assembly.write(scratch / "release")
+
+
+def _inputs(request: BuildRequest) -> Inputs:
+    from outrider_compiler import data, lock
+    from outrider_compiler.documents import Origin
+
+    profiles = load_profiles(request.profiles)
+    calibration, evaluation = data.load(request.calibration), data.load(request.evaluation)
+    data.check_disjoint(calibration, evaluation)
+    locked = lock.load(request.locked) if request.locked else None
+    return Inputs(profiles, calibration, evaluation, Origin(_stated(request.provenance)), locked)
+
+
+def load_profiles(names: tuple[str, ...]) -> tuple[Profile, ...]:
+    """Profiles by name or path, each once; raises `UsageError`."""
+    try:
+        loaded = {profile.name: profile for profile in map(load_profile, names)}
+    except ProfileError as error:
+        raise UsageError(str(error), error.hint) from error
+    return tuple(loaded.values())
+
+
+def _stated(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: a JSON object is expected")
+    return value

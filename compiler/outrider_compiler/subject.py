@@ -1,0 +1,68 @@
+"""The model under compilation with its data: bound to its inputs, checked, and asked once as it came.
+
+Everything later (candidates, figures, statistics) is compared with these answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from outrider_compiler import checks, engines, graph_io
+from outrider_compiler.candidates.candidate import Candidate
+from outrider_compiler.data import Array, DataSet, Feeds
+from outrider_compiler.errors import UnsupportedModelError
+from outrider_compiler.graph_io import Meaning
+from outrider_compiler.importers import Imported
+from outrider_compiler.measure import Truth
+from outrider_compiler.request import BuildRequest
+from outrider_profiles import Load, Profile
+from outrider_protocol.manifest import TensorSpec
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`calibration` and `truth` are in the model's dtypes and input names."""
+
+    imported: Imported
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    meaning: Meaning
+    calibration: DataSet
+    truth: Truth
+
+    @property
+    def watched(self) -> Array:
+        """The calibration samples of the first input: what drift detection looks at."""
+        return self.calibration.feeds[self.inputs[0].name]
+
+
+def prepare(
+    request: BuildRequest, imported: Imported, profiles: tuple[Profile, ...], calibration: DataSet, evaluation: DataSet
+) -> Subject:
+    """Check the model against every profile and ask it; raises `UnsupportedModelError`, `DataError` or `UsageError`."""
+    for profile in profiles:
+        checks.check(imported.model, profile)
+    runner = engines.load(Candidate("source", "fp32", "onnxruntime", imported.model.SerializeToString()), Load())
+    bound, judged = _bound(calibration, runner.inputs), _bound(evaluation, runner.inputs)
+    answers = runner.run(judged.feeds)
+    meaning = graph_io.meaning(request, runner.outputs, answers)
+    y = graph_io.labels(judged, len(meaning.classes))
+    truth = Truth(judged.feeds, answers, y, meaning.probabilities, meaning.compared)
+    return Subject(imported, runner.inputs, runner.outputs, meaning, bound, truth)
+
+
+def _bound(data: DataSet, specs: tuple[TensorSpec, ...]) -> DataSet:
+    bound = data.bound(tuple(spec.name for spec in specs))
+    check_shapes(bound.feeds, specs)
+    return replace(bound, feeds=engines.cast(bound.feeds, specs))
+
+
+def check_shapes(feeds: Feeds, specs: tuple[TensorSpec, ...]) -> None:
+    """Raise `UnsupportedModelError` where the data does not have the model's shape."""
+    for spec in specs:
+        have = feeds[spec.name].shape
+        fits = len(have) == len(spec.shape) and all(w in (-1, h) for h, w in zip(have[1:], spec.shape[1:], strict=True))
+        if not fits:
+            raise UnsupportedModelError(
+                f"input {spec.name!r} has shape {list(spec.shape)}, the data {list(have)}", "The first axis is samples."
+            )
