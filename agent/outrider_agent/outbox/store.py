@@ -122,11 +122,10 @@ class Outbox:
         if not self._pending and not self._gaps:
             return
         pending, gaps = list(self._pending), list(self._gaps)
-        added = sum(len(item.body) for item in pending)
-        shed, freed = self._choose_shed(self._bytes + added - self.limit_bytes)
-        self._transaction(lambda: self._write(pending, gaps, shed))
+        added, freed = sum(len(item.body) for item in pending), [0]
+        self._transaction(lambda: freed.append(self._write(pending, gaps, self._bytes + added - self.limit_bytes)))
         self._ceiling = {name: max(self._ceiling[name], self._next[name]) for name in STREAMS}
-        self._bytes += added - freed
+        self._bytes += added - freed[-1]
         self._pending, self._gaps = [], []
 
     def sendable(self, stream: str, after: int, limit: int) -> list[Item]:
@@ -223,17 +222,18 @@ class Outbox:
                 freed += size
         return chosen, freed
 
-    def _write(
-        self, pending: list[_Pending], gaps: list[tuple[str, int, str, str, int]], shed: list[tuple[str, int, str, int]]
-    ) -> None:
+    def _write(self, pending: list[_Pending], gaps: list[tuple[str, int, str, str, int]], excess_bytes: int) -> int:
+        """Within a transaction: add, shed what is too much, declare the gaps; returns the bytes shed."""
         execute, many = self._database.execute, self._database.executemany
         many("INSERT INTO batch VALUES (?, ?, ?, ?, ?)", [(p.stream, p.seq, p.kind, p.n, p.body) for p in pending])
+        shed, freed = self._choose_shed(excess_bytes)
         many("DELETE FROM batch WHERE stream = ? AND seq = ?", [(stream, seq) for stream, seq, _, _ in shed])
         dropped = [(stream, seq, "shed", kind, n) for stream, seq, kind, n in shed]
         many("INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?)", [*gaps, *dropped])
         for stream, next_seq in self._next.items():
             if next_seq > self._ceiling[stream]:
                 execute("UPDATE stream SET next_seq = ? WHERE name = ?", (next_seq, stream))
+        return freed
 
     def _write_ack(self, stream: str, seq: int, next_seq: int) -> None:
         self._database.execute("DELETE FROM batch WHERE stream = ? AND seq <= ?", (stream, seq))

@@ -31,7 +31,7 @@ def small_blob(courier: Courier, digest: str, size_bytes: int) -> bytes:
     names = [topics.blob(ids.hex_of(digest), number) for number in range(count)]
     found = dict(courier.fetch(names))
     data = b"".join(found[name] for name in names)
-    if len(data) != size_bytes or ids.digest_of(data) != digest:  # [TRU-8]
+    if len(data) != size_bytes or ids.digest_of(data) != digest:  # [AGT-UPD-7]
         raise DigestMismatchError(f"blob {digest}: the bytes that came are not it")
     return data
 

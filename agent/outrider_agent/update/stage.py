@@ -61,7 +61,7 @@ def verify_file(path: Path, descriptor: Descriptor) -> None:
         digest = hashlib.sha256()
         while data := file.read(READ_BYTES):
             digest.update(data)
-    if found.st_size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:  # [TRU-8]
+    if found.st_size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:  # [AGT-UPD-7]
         raise DigestMismatchError(f"{path.name}: not the bytes that were signed")
 
 

@@ -175,7 +175,7 @@ class TrustStore:
 
 
 def _checked(info: TargetFile | None, data: bytes | None, name: str) -> bytes:
-    """[TRU-2] The fleet's own files: listed, of that length, with that hash."""
+    """[AGT-UPD-3] The fleet's own files: listed, of that length, with that hash."""
     if info is None:
         raise RepositoryError(f"the trusted targets do not list {name}")
     if data is None:

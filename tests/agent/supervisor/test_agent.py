@@ -78,7 +78,7 @@ def test_a_disagreeing_candidate_never_serves(settled: World) -> None:
 
 
 def test_an_agreeing_candidate_passes_its_shadow_and_replaces_without_a_refused_request(settled: World) -> None:
-    """AGT-WRK-2: the same model under a new version disagrees nowhere; during the swap every request is answered."""
+    """AGT-SUP-3: the same model under a new version disagrees nowhere; during the swap every request is answered."""
     limits = {"shadow_windows": 10, "shadow_disagreement_max": 0.1, "probation_windows": 3}
     artifact = settled.artifact("2.4")
     seq = settled.order(artifact, parameters=limits)
