@@ -19,6 +19,7 @@ WORKERS ?= 2
 SEED ?= 0
 KEEP ?=
 BREAK ?=
+ARGS ?=
 
 # One thread for BLAS and the like: figures are compared on two shared cores. A user's pip settings that fight a
 # virtual environment are switched off; indexes, mirrors and certificates are kept.
@@ -75,13 +76,13 @@ soak: $(READY) ## Break each claim of the demo for real; each must end in failur
 bench: bench-local-api bench-supervisor bench-drift ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
-	@$(BIN)/python -m examples.bench.local_api
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
 
 bench-supervisor: $(READY) ## Memory of the supervisor with its mutual-TLS connection
-	@$(BIN)/python -m examples.bench.supervisor_rss
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.supervisor_rss $(ARGS) | tee bench-out/supervisor.md
 
 bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the watch data
-	@$(BIN)/python -m examples.bench.drift_watch
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.drift_watch $(ARGS) | tee bench-out/drift.md
 
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
 	@$(BIN)/python docs/generate.py
