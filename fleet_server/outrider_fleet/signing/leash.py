@@ -3,7 +3,7 @@
 1. The parent starts the child with `stdin=PIPE` and keeps the pipe; the child calls `on_parent_end`.
 """
 
-import sys
+import os
 import threading
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ def on_parent_end(action: Callable[[], None]) -> threading.Thread:
     """Call `action` in a thread as soon as standard input ends."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(4096):
+        while os.read(0, 4096):  # unbuffered: a buffer's lock would hold up the end of the process
             pass
         action()
 

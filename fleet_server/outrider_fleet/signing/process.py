@@ -49,8 +49,7 @@ class SignerProcess:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _answers(self.socket):
             if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                process.wait()
+                self._end()
                 raise SignerError(f"the signer does not start:\n{self._log_tail()}")
             time.sleep(POLL_S)
         self._watcher = threading.Thread(target=self._watch, args=(process,), name="signer-watch", daemon=True)

@@ -63,6 +63,9 @@ def with_delegation(targets: Targets, model: str, key: SSlibKey, now: dt.datetim
     """The next version of targets, in which `key` alone signs `<model>/*/*`."""
     present = targets.delegations
     delegated = dict((present.roles if present else None) or {})
+    former = delegated.pop(model, None)
+    for keyid in list(former.keyids) if former else []:
+        targets.revoke_key(keyid, model)
     delegated[model] = DelegatedRole(model, [], 1, terminating=True, paths=[f"{model}/*/*"])
     targets.delegations = Delegations(keys=dict(present.keys) if present else {}, roles=delegated)
     targets.add_key(key, model)

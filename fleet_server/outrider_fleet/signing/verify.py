@@ -11,7 +11,7 @@
 import datetime as dt
 from pathlib import Path
 
-from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.api.serialization import DeserializationError
 
@@ -34,6 +34,7 @@ def verify_release_metadata(
 ) -> dict[str, TargetFile]:
     """Return target path → target of a role that may be published as `model`; raises `MetadataRefusedError`."""
     repository, now = TrustRepository(trust_dir), now or utc_now()
+    ids.model_name(model)
     top, _ = repository.verified_targets(now)
     metadata = _parse(data)
     verify_delegated(top, model, metadata)
@@ -54,8 +55,8 @@ def verify_delegated(top: Targets, model: str, metadata: "Metadata[Targets]") ->
         raise NotDelegatedError(f"no pipeline is delegated the model {model!r}")
     try:
         top.verify_delegate(model, metadata.signed_bytes, metadata.signatures)
-    except UnsignedMetadataError as error:
-        raise SignatureThresholdError(str(error)) from error
+    except RepositoryError as error:  # too few signatures, or nothing that can be signed
+        raise SignatureThresholdError(f"{model}: {error}") from error
 
 
 def _parse(data: bytes) -> "Metadata[Targets]":
