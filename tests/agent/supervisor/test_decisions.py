@@ -1,0 +1,171 @@
+"""The supervisor's small pure decisions: trials, tries, waits, update.json and the runner's order of work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider_agent.durable import Durable, Operation
+from outrider_agent.errors import StateError
+from outrider_agent.supervisor import desired
+from outrider_agent.supervisor.backoff import Backoff
+from outrider_agent.supervisor.machine import Event, Stage
+from outrider_agent.supervisor.runner import Runner
+from outrider_agent.supervisor.state import Execution, Release, StateFile, UpdateState
+from outrider_agent.supervisor.trial import Limits, Shadow, judge_probation, judge_shadow
+from outrider_protocol.trust import Floors
+
+LIMITS = Limits(shadow_windows=50, shadow_disagreement_max=0.3, probation_windows=10, probation_s=600.0)
+RELEASE = Release("har", "1.0", 1, "sha256:" + "a" * 64)
+EXECUTION = Execution(1, 2, RELEASE, Stage.NOTIFIED, "ee", {"probation_s": 1.5}, {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("shadow", "drifted", "event"),
+    [
+        (Shadow(49, 49), False, None),
+        (Shadow(50, 15), False, Event.SHADOW_AGREED),
+        (Shadow(50, 16), False, Event.SHADOW_DISAGREED),
+        (Shadow(10, 10), True, Event.SHADOW_AGREED),
+    ],
+)
+def test_shadowing(shadow: Shadow, drifted: bool, event: Event | None) -> None:
+    """AGT-EXE-7: enough windows are judged by their disagreement; a drifted device judges nobody."""
+    assert judge_shadow(shadow, LIMITS, drifted) is event
+
+
+@pytest.mark.parametrize(
+    ("attested", "answered", "elapsed_s", "said", "event"),
+    [
+        (True, 10, 0.0, False, Event.PROBATION_PASSED),
+        (False, 10, 0.0, False, None),
+        (True, 9, 599.0, False, None),
+        (True, 9, 600.0, False, Event.NO_TRAFFIC),
+        (True, 9, 900.0, True, None),
+        (True, 10, 900.0, True, Event.PROBATION_PASSED),
+    ],
+)
+def test_probation(attested: bool, answered: int, elapsed_s: float, said: bool, event: Event | None) -> None:
+    """AGT-EXE-3: attested and answered enough, or no traffic, said once."""
+    assert judge_probation(attested, answered, elapsed_s, LIMITS, said) is event
+
+
+def test_probation_of_nothing_still_asks_for_one_inference() -> None:
+    """AGT-EXE-1: `probation_windows` 0 does not make an unused candidate succeed."""
+    assert judge_probation(True, 0, 0.0, replace(LIMITS, probation_windows=0), False) is None
+
+
+def test_parameters_have_the_protocols_defaults() -> None:
+    """AGT-EXE-3: what an order does not say is what the artifact's declaration says."""
+    assert Limits.of({"probation_s": 5.0}) == Limits(0, 1, 10, 5.0)
+
+
+def test_an_order_needs_the_update_process_until_it_is_staged() -> None:
+    """AGT-SUP-5: a retained order that came again starts nothing when its execution is further or has ended."""
+    assert desired.needs_update("ee", None)
+    assert desired.needs_update("other", EXECUTION)
+    for stage in Stage:
+        assert desired.needs_update("ee", replace(EXECUTION, stage=stage)) == (stage in desired.FETCHING)
+
+
+def test_a_refused_order_is_not_tried_at_every_reconnect() -> None:
+    """AGT-SUP-5: a refusal stands for a while and is reported once; another envelope starts over."""
+    tries = desired.Tries()
+    assert tries.failed("aa", 0.0, final=True) is None
+    assert tries.is_news("aa", "SignatureError")
+    assert not tries.is_news("aa", "SignatureError")
+    assert tries.refused("aa", desired.AGAIN_S - 1)
+    assert not tries.refused("aa", desired.AGAIN_S + 1)
+    assert not tries.refused("bb", 1.0)
+    assert tries.failed("bb", 1.0, final=False) == desired.FIRST_S
+
+
+def test_waits_between_tries_grow_to_their_limit() -> None:
+    """AGT-SUP-5: an order that cannot be judged yet is tried again after 2, 4, 8 … 600 s."""
+    tries = desired.Tries()
+    waits = [tries.failed("aa", 0.0, final=False) for _ in range(12)]
+    assert waits[:4] == [2.0, 4.0, 8.0, 16.0]
+    assert waits[-1] == desired.LIMIT_S
+
+
+@given(st.integers(1, 60))
+def test_reconnecting_is_fast_first_and_spread(failures: int) -> None:
+    """AGT-SUP-4: the first tries come within a second, later ones within the limit, spread over half of it."""
+    backoff = Backoff(first_s=0.25, limit_s=30.0)
+    waits = [backoff.next_s() for _ in range(failures)]
+    assert waits[0] <= 0.25
+    assert all(0.125 <= wait <= 30.0 for wait in waits)
+    backoff.succeeded()
+    assert backoff.next_s() <= 0.25
+
+
+def test_update_json_round_trip() -> None:
+    """AGT-EXE-2: everything in update.json comes back as it was."""
+    other = replace(RELEASE, release="0.9", digest="sha256:" + "b" * 64)
+    state = UpdateState(RELEASE, other, None, Floors(1, 2, 3, "ff"), EXECUTION, starts=4)
+    assert UpdateState.decode(state.encode()) == state
+    assert state.kept() == {"a" * 64, "b" * 64}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"v":1,"floors":{}}', b"{" * 10])
+def test_a_damaged_update_json_stops_the_agent(tmp_path: Path, damage: bytes) -> None:
+    """AGT-EXE-2: guessing what was trusted would be a way to roll it back."""
+    path = tmp_path / "update.json"
+    path.write_bytes(damage)
+    with pytest.raises(StateError) as caught:
+        StateFile(path, Durable()).load()
+    assert caught.value.hint
+
+
+def test_promotion_keeps_the_last_succeeded_as_previous() -> None:
+    """AGT-EXE-6: the release to return to is one that succeeded; ordering the same one again does not lose it."""
+    newer = replace(RELEASE, release="2.0", digest="sha256:" + "c" * 64)
+    state = replace(UpdateState(current=RELEASE), candidate=newer).promoted()
+    assert (state.current, state.previous, state.candidate) == (newer, RELEASE, None)
+    assert replace(state, candidate=newer).promoted().previous == RELEASE
+
+
+class Recorder:
+    """Actions that only write down; the disk writes into the same list."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def operation(self, operation: Operation) -> None:
+        if operation.kind == "rename":
+            self.log.append("saved")
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: self.log.append(name)
+
+
+def test_the_runner_saves_before_it_acts(tmp_path: Path) -> None:
+    """AGT-EXE-2: the new stage is durable before any effect of it happens, and a start resumes there."""
+    path, recorder = tmp_path / "update.json", Recorder()
+    runner = Runner(StateFile(path, Durable(recorder.operation)), recorder)
+    runner.accept(replace(EXECUTION, stage=Stage.VALIDATING), Floors(1, 2))
+    runner.feed(Event.VALIDATED)
+    assert recorder.log == ["saved", "report", "saved", "report", "start_candidate"]
+    again = Runner(StateFile(path, Durable()), recorder)
+    assert again.state.execution is not None
+    assert (again.state.execution.stage, again.state.candidate) == (Stage.ACTIVATING, RELEASE)
+    recorder.log.clear()
+    again.resume()
+    assert recorder.log == ["report", "start_candidate"]
+
+
+def test_an_end_forgets_the_candidate_and_keeps_the_reason(tmp_path: Path) -> None:
+    """AGT-EXE-4: the detail of the failure is in the report of the end that it led to."""
+    runner = Runner(StateFile(tmp_path / "update.json", Durable()), Recorder())
+    runner.accept(replace(EXECUTION, stage=Stage.ACTIVATING), Floors(1, 2))
+    runner.feed(Event.CANDIDATE_FAILED, {"error": "WorkerEndedError"})
+    runner.feed(Event.ROLLBACK_DONE)
+    assert runner.execution is not None
+    assert (runner.execution.stage, runner.execution.detail) == (Stage.ROLLED_BACK, {"error": "WorkerEndedError"})
+    assert runner.state.candidate is None
+    assert not runner.offer(Event.ROLLBACK_DONE)
