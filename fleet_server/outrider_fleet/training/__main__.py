@@ -28,7 +28,7 @@ def main() -> int:
     try:
         runner = Runner(
             Api(arguments.api, _token(arguments.token_file), ca=arguments.ca),
-            config.read(arguments.config or arguments.home / "runner.toml"),
+            config.read(arguments.config or arguments.home / "training.toml"),
             arguments.home.absolute(),
         )
         if arguments.once:
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--api", required=True, help="the fleet server, https://host or http://127.0.0.1:port")
     parser.add_argument("--token-file", type=Path, required=True, help="file with a token of kind `runner`")
     parser.add_argument("--home", type=Path, required=True, help="where runs/ is kept")
-    parser.add_argument("--config", type=Path, help="default: runner.toml in the home")
+    parser.add_argument("--config", type=Path, help="default: training.toml in the home")
     parser.add_argument("--ca", type=Path, help="authority of the server's certificate, PEM")
     parser.add_argument("--once", action="store_true", help="take at most one run, then end")
     parser.add_argument("--leash", action="store_true", help="end when standard input ends")

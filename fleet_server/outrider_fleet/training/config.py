@@ -1,8 +1,9 @@
-"""runner.toml: what a runner does for each model. Commands stand here, never on the server.
+"""training.toml: what a runner does for each model. Commands stand here, never on the server.
 
 1. A stolen fleet server cannot make a runner execute anything but what this file says.
 2. Unknown keys are refused.
 3. Placeholders in `train`: {snapshot} {out} {seed} {base} {base_version} {version} {python}.
+   `compiler` knows {bin}, the directory of this Python's programs.
 
     [models.har]
     train = ["{python}", "train.py", "--snapshot", "{snapshot}", "--out", "{out}", "--seed", "{seed}"]
@@ -47,7 +48,7 @@ class RunnerConfig:
     models: dict[str, ModelConfig] = field(default_factory=dict)
     poll_s: float = 2.0
     beat_s: float = 5.0
-    compiler: tuple[str, ...] = ("{python}", "-m", "outrider_compiler")
+    compiler: tuple[str, ...] = ("{bin}/outrider-compiler",)
 
 
 _LISTS: Final = frozenset({"train", "profiles", "build_options", "compiler"})
@@ -55,7 +56,7 @@ _PATHS: Final = frozenset({"key", "directory"})
 
 
 def read(path: Path) -> RunnerConfig:
-    """Read runner.toml; relative paths in it start at its own directory. Raises `RunnerConfigError`."""
+    """Read training.toml; relative paths in it start at its own directory. Raises `RunnerConfigError`."""
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -67,7 +68,7 @@ def read(path: Path) -> RunnerConfig:
         named = {ids.model_name(name): _model(f"models.{name}", value, path.parent) for name, value in models.items()}
     except MalformedError as error:
         raise RunnerConfigError(f"{path}: {error}") from error
-    return RunnerConfig(models=named, **_values(RunnerConfig, "runner.toml", table, skip={"models"}))
+    return RunnerConfig(models=named, **_values(RunnerConfig, "training.toml", table, skip={"models"}))
 
 
 def _model(where: str, table: Any, directory: Path) -> ModelConfig:

@@ -4,9 +4,9 @@ from outrider_fleet.errors import ConfigError, FleetError, UnavailableError
 
 
 class RunnerConfigError(ConfigError):
-    """runner.toml cannot be used."""
+    """training.toml cannot be used."""
 
-    hint = "docs/spec/enrolment.md lists the keys of runner.toml; unknown ones are refused."
+    hint = "docs/spec/enrolment.md lists the keys of training.toml; unknown ones are refused."
 
 
 class ApiError(UnavailableError):
@@ -40,12 +40,12 @@ class CommandFailedError(FleetError):
 class CommandTimeoutError(CommandFailedError):
     """A step's command took longer than it may."""
 
-    hint = "Raise `train_timeout_s` in runner.toml, or train on less."
+    hint = "Raise `train_timeout_s` in training.toml, or train on less."
 
 
 class ResultMissingError(FleetError):
     """The training command ended well and left out a file."""
 
     hint = (
-        "The command must write what runner.toml names (model, calibration, evaluation) and training.json into {out}."
+        "The command must write what training.toml names (model, calibration, evaluation) and training.json into {out}."
     )

@@ -6,6 +6,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from outrider_fleet.training.claim import Claim, Workspace
@@ -34,7 +35,7 @@ def build(compiler: Sequence[str], claim: Claim, model: ModelConfig, workspace: 
     profiles = [part for profile in model.profiles for part in ("--profile", profile)]
     options = fill(model.build_options, {"out": str(out)})
     return [
-        *fill(compiler, {"python": sys.executable}),
+        *_program(compiler),
         "build",
         str(out / model.model),
         "--name",
@@ -62,7 +63,7 @@ def sign(compiler: Sequence[str], model: ModelConfig, workspace: Workspace, *, h
     """`outrider-compiler sign`, on top of the published role when there is one."""
     current = ["--metadata", str(workspace.current_metadata)] if has_current else []
     return [
-        *fill(compiler, {"python": sys.executable}),
+        *_program(compiler),
         "sign",
         str(workspace.release),
         "--key",
@@ -76,7 +77,7 @@ def sign(compiler: Sequence[str], model: ModelConfig, workspace: Workspace, *, h
 def publish(compiler: Sequence[str], server: str, workspace: Workspace) -> list[str]:
     """`outrider-compiler publish`; the token is in the environment (`OUTRIDER_TOKEN`)."""
     return [
-        *fill(compiler, {"python": sys.executable}),
+        *_program(compiler),
         "publish",
         str(workspace.release),
         "--server",
@@ -84,6 +85,10 @@ def publish(compiler: Sequence[str], server: str, workspace: Workspace) -> list[
         "--metadata",
         str(workspace.metadata),
     ]
+
+
+def _program(compiler: Sequence[str]) -> list[str]:
+    return fill(compiler, {"python": sys.executable, "bin": str(Path(sys.executable).parent)})
 
 
 def fill(arguments: Sequence[str], values: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,86 @@
+"""A child process of the server: started, watched, started again when it dies, ended with its parent.
+
+1. The child's standard input is the leash: it ends when the parent does, however that happens.
+2. After `stop` nothing is left running.
+"""
+
+import logging
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+_log: Final = logging.getLogger(__name__)
+STOP_TIMEOUT_S: Final = 5.0
+RESTART_DELAY_S: Final = 0.2
+
+
+class Child:
+    """One command, kept running; its output goes to `log`."""
+
+    def __init__(self, name: str, argv: Sequence[str | Path], log: Path) -> None:
+        self.name, self._argv, self._log_file = name, argv, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None between two lives."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        """Start and watch."""
+        self._stopping.clear()
+        self._watcher = threading.Thread(
+            target=self._watch, args=(self._spawn(),), name=f"{self.name}-watch", daemon=True
+        )
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """End it for good."""
+        self._stopping.set()
+        self._end()
+        if self._watcher is not None:
+            self._watcher.join(STOP_TIMEOUT_S)
+        self._end()  # one that the watcher started at the last moment
+
+    def log_tail(self, limit_bytes: int = 2000) -> str:
+        """The end of its output."""
+        return self._log_file.read_bytes()[-limit_bytes:].decode(errors="replace") if self._log_file.exists() else ""
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._log_file.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._argv, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+            )
+        return self._process
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        while True:
+            status = process.wait()
+            _close_leash(process)
+            if self._stopping.wait(RESTART_DELAY_S):
+                return
+            _log.warning("%s ended with status %d, starting it again", self.name, status)
+            process = self._spawn()
+
+    def _end(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        _close_leash(process)
+
+
+def _close_leash(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
