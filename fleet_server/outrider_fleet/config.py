@@ -25,7 +25,7 @@ class ApiConfig:
     host: str = "127.0.0.1"
     port: int = 8080
     anonymous_read: bool = True
-    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]", "testserver")
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True)

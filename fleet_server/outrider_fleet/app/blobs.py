@@ -4,6 +4,7 @@
 2. It appears whole: written beside, synced, renamed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from outrider_fleet.app.fleet import Fleet
@@ -44,3 +45,24 @@ def path_of(fleet: Fleet, digest: str, what: str) -> Path:
     if not path.exists():
         raise UnknownError(f"{what}: blob {digest} was not uploaded")
     return path
+
+
+@dataclass(frozen=True)
+class Received:
+    """An upload on disk: its file, what was hashed while it came, its size in bytes."""
+
+    file: str
+    digest: str
+    size: int
+
+
+def adopt(fleet: Fleet, digest: str, received: Received) -> bool:
+    """Store an upload under its digest; returns whether it was new. Raises `TamperedError`."""
+    if received.digest != ids.digest(digest):
+        raise TamperedError(f"{digest}: the uploaded bytes have digest {received.digest}")
+    path = fleet.home.blob(ids.hex_of(digest))
+    if not path.exists():
+        write_public(path, Path(received.file).read_bytes())
+    with fleet.change() as change:
+        row = {"digest": digest, "size": received.size, "created_ms": change.now_ms}
+        return sql.insert_new(change.connection, blobs, row)

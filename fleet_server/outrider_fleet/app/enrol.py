@@ -1,7 +1,7 @@
 """A device joins: token and signing request against certificate, broker address and root of trust.
 
 1. The token is used up in the same transaction that makes the device.
-2. A device id that is enrolled is refused, unless the token was made for that very id (its name).
+2. A device id that is enrolled is refused, unless the token was made for that very id.
 3. The key stays on the device; only its hash and certificate are stored.
 """
 
@@ -49,8 +49,8 @@ def _use_token(change: Change, request: EnrolRequest) -> None:
         raise TokenRefusedError("the enrolment token is not known")
     if row["revoked_ms"] is not None or row["expires_ms"] <= change.now_ms:
         raise TokenRefusedError("the enrolment token has expired")
-    if row["name"] not in ("", request.device):
-        raise TokenRefusedError(f"the enrolment token was made for {row['name']!r}")
+    if row["device"] not in (None, request.device):
+        raise TokenRefusedError(f"the enrolment token was made for {row['device']!r}")
     _check_present(change, request.device, row)
     if not devices.use_token(change.connection, token_sha256, request.device, change.now_ms):
         raise TokenRefusedError("the enrolment token was used before")
@@ -58,7 +58,7 @@ def _use_token(change: Change, request: EnrolRequest) -> None:
 
 def _check_present(change: Change, device: str, token: Row) -> None:
     present = devices.get(change.connection, device)
-    if present is not None and present["state"] == "enrolled" and token["name"] != device:
+    if present is not None and present["state"] == "enrolled" and token["device"] != device:
         raise ConflictError(f"{device} is enrolled already; a token made for it (--device {device}) may replace it")
 
 

@@ -33,7 +33,11 @@ class Tree:
 
     def json(self) -> dict[str, Any]:
         """The JSON form."""
-        return {"kind": self.kind, "id": self.id, "note": self.note, "branches": [b.json() for b in self.branches]}
+        return {"kind": self.kind, "id": self.id, "note": self.note}
+
+    def nested(self, branches: str) -> dict[str, Any]:
+        """The JSON form with everything below it, under the name `branches`."""
+        return {**self.json(), branches: [branch.nested(branches) for branch in self.branches]}
 
 
 def guess_kind(name: str) -> str:
@@ -65,8 +69,8 @@ def trace(fleet: Fleet, kind: str, name: str) -> dict[str, Any]:
         "kind": kind,
         "id": name,
         "note": back.note,
-        "parents": [branch.json() for branch in back.branches],
-        "children": [branch.json() for branch in forth.branches],
+        "parents": back.nested("parents")["parents"],
+        "children": forth.nested("children")["children"],
     }
 
 

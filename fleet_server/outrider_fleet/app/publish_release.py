@@ -18,6 +18,8 @@ from outrider_fleet.store import releases, sql, training
 from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import artifacts
 from outrider_fleet.store.tables import releases as releases_table
+from outrider_protocol import canonical, ids, limits
+from outrider_protocol.manifest import Descriptor, Index, Manifest
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,33 @@ def _link(change: Change, release: str, provenance: dict[str, Any]) -> None:
     inputs = provenance.get("inputs")
     for recording in inputs if isinstance(inputs, list) else []:
         edge(change, ("release", release), ("recording", str(recording)))
+
+
+def provenance_in(fleet: Fleet, index: str) -> dict[str, Any]:
+    """The run, snapshot and inputs that the release itself states in its provenance; empty where it has none."""
+    for referrer in Index.decode(index.encode()).referrers:
+        path = fleet.home.blob(ids.hex_of(referrer.digest))
+        if path.exists():
+            layers = Manifest.decode(path.read_bytes()).layers
+            found = [said for layer in layers if (said := _statement(fleet, layer))]
+            if found:
+                return found[0]
+    return {}
+
+
+def _statement(fleet: Fleet, layer: Descriptor) -> dict[str, Any]:
+    path = fleet.home.blob(ids.hex_of(layer.digest))
+    if "in-toto" not in layer.media_type and "provenance" not in layer.media_type:
+        return {}
+    if layer.size > limits.CONFIG_BYTES or not path.exists():
+        return {}
+    return _find_run(canonical.decode(path.read_bytes(), limits.CONFIG_BYTES, "provenance"))
+
+
+def _find_run(value: Any) -> dict[str, Any]:
+    """The object that names `run` and `snapshot`, wherever in the statement it stands."""
+    if not isinstance(value, dict):
+        return {}
+    if isinstance(value.get("run"), str) and isinstance(value.get("snapshot"), str):
+        return {name: value[name] for name in ("run", "snapshot", "inputs") if name in value}
+    return next((found for item in value.values() if (found := _find_run(item))), {})

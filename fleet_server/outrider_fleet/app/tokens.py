@@ -12,6 +12,7 @@ from outrider_fleet.app.fleet import Change, Fleet
 from outrider_fleet.errors import InvalidRequestError, UnauthenticatedError
 from outrider_fleet.store import devices, sql
 from outrider_fleet.store.tables import tokens
+from outrider_protocol import ids
 
 KINDS: Final = ("device", "operator", "viewer", "pipeline", "runner")
 DAY_S: Final = 86_400.0
@@ -35,30 +36,39 @@ def hashed(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def create(fleet: Fleet, kind: str, name: str, ttl_s: float | None = None, *, actor: str = "local") -> str:
-    """Make a token; returns its text, which is stored nowhere."""
+def create(
+    fleet: Fleet,
+    kind: str,
+    name: str,
+    ttl_s: float | None = None,
+    *,
+    device: str | None = None,
+    actor: str = "local",
+) -> str:
+    """Make a token (`device` binds one of kind `device` to an id); returns its text, which is stored nowhere."""
     if kind not in KINDS:
         raise InvalidRequestError(f"{kind[:40]!r} is not a kind of token ({', '.join(KINDS)})")
     if ttl_s is not None and ttl_s <= 0:
         raise InvalidRequestError("a token lives for some time: ttl_s must be above 0")
+    if device is not None and (kind != "device" or not ids.device_id(device)):
+        raise InvalidRequestError("only a token of kind device is bound to a device")
+    text = _text(fleet, kind)
     with fleet.change() as change:
-        return _create(fleet, change, kind, name, ttl_s, actor)
-
-
-def _create(fleet: Fleet, change: Change, kind: str, name: str, ttl_s: float | None, actor: str) -> str:
-    secret = fleet.random_hex(24)
-    text = f"{secret}.{fleet.authority.fingerprint}" if kind == "device" else f"outrider-{kind}-{secret}"
-    life_s = min(ttl_s or DAY_S, DAY_S) if kind == "device" else ttl_s
-    row = {
-        "token_sha256": hashed(text),
-        "kind": kind,
-        "name": name,
-        "created_ms": change.now_ms,
-        "expires_ms": None if life_s is None else change.now_ms + int(life_s * 1000),
-    }
-    sql.insert(change.connection, tokens, row)
-    change.audit(actor, "token.create", f"{kind}:{name}")
+        row = {"token_sha256": hashed(text), "kind": kind, "name": name, "device": device}
+        sql.insert(change.connection, tokens, {**row, **_life(change, kind, ttl_s)})
+        change.audit(actor, "token.create", f"{kind}:{device or name}")
     return text
+
+
+def _text(fleet: Fleet, kind: str) -> str:
+    secret = fleet.random_hex(24)
+    return f"{secret}.{fleet.authority.fingerprint}" if kind == "device" else f"outrider-{kind}-{secret}"
+
+
+def _life(change: Change, kind: str, ttl_s: float | None) -> dict[str, int | None]:
+    life_s = min(ttl_s or DAY_S, DAY_S) if kind == "device" else ttl_s
+    expires_ms = None if life_s is None else change.now_ms + int(life_s * 1000)
+    return {"created_ms": change.now_ms, "expires_ms": expires_ms}
 
 
 def authenticate(fleet: Fleet, text: str) -> Caller:

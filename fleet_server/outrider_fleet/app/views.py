@@ -98,13 +98,9 @@ def _rollout(connection: Connection, row: Row) -> Row:
     }
 
 
-def drift_view(connection: Connection, now_ms: int) -> dict[str, Any]:
-    """Drift by model, with what the policy makes of it, and by device."""
-    return {
-        "models": [_model_drift(connection, model, now_ms) for model in drift.models(connection)],
-        "events": drift.events(connection, limit=50),
-        "maintenance": drift.maintenance(connection),
-    }
+def drift_view(connection: Connection, now_ms: int) -> list[dict[str, Any]]:
+    """Drift by model: what the policy makes of it, the devices, the latest events."""
+    return [_model_drift(connection, model, now_ms) for model in drift.models(connection)]
 
 
 def _model_drift(connection: Connection, model: str, now_ms: int) -> dict[str, Any]:
@@ -112,20 +108,19 @@ def _model_drift(connection: Connection, model: str, now_ms: int) -> dict[str, A
     said = close_loop.decision(connection, model, policy, now_ms)
     return {
         "model": model,
-        "outcome": said.outcome.value,
+        "decision": said.outcome.value,
         **said.reason(),
-        "policy": policy.json(),
         "labels": drift.count_training_rows(connection, model),
+        "policy": policy.json(),
         "status": drift.of_model(connection, model),
+        "events": [row for row in drift.events(connection, limit=100) if row["model"] == model],
+        "maintenance": [row for row in drift.maintenance(connection) if row["model"] == model],
     }
 
 
 def policy_list(connection: Connection) -> list[dict[str, Any]]:
     """Every policy that was set."""
-    return [
-        {"model": row["model"], **policies.of(connection, row["model"]).json()}
-        for row in drift.all_policies(connection)
-    ]
+    return [{**row, "spec": policies.of(connection, row["model"]).json()} for row in drift.all_policies(connection)]
 
 
 def run(connection: Connection, name: str) -> Row:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from outrider_fleet.store import sql
 from outrider_fleet.store.sql import Row
-from outrider_fleet.store.tables import artifacts, blobs, releases
+from outrider_fleet.store.tables import artifacts, blobs, releases, rollouts
 
 
 def get(connection: Connection, model: str, version: str) -> Row | None:
@@ -78,3 +78,12 @@ def versions(connection: Connection, model: str) -> set[str]:
     return {
         str(row["version"]) for row in sql.rows(connection, select(releases.c.version).where(releases.c.model == model))
     }
+
+
+def blobs_of_running_rollouts(connection: Connection) -> dict[str, int]:
+    """Digest → size of what devices may be fetching now."""
+    joined = select(artifacts).join(
+        rollouts, and_(rollouts.c.model == artifacts.c.model, rollouts.c.version == artifacts.c.version)
+    )
+    found = sql.rows(connection, joined.where(rollouts.c.state == "running"))
+    return {digest: size for row in found for digest, size in device_blobs(row).items()}

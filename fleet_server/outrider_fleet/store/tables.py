@@ -97,6 +97,7 @@ tokens = Table(
     Column("token_sha256", Text, primary_key=True),
     _text("kind"),
     _text("name"),
+    _text("device", null=True),
     _int("created_ms"),
     _int("expires_ms", null=True),
     _int("used_ms", null=True),

@@ -1,0 +1,97 @@
+"""Enrolment, trust files, tokens, devices and groups."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from outrider_fleet.api.access import Answer, Given, Operator, Reader
+from outrider_fleet.api.answers import tagged
+from outrider_fleet.api.bodies import GroupBody, TokenBody
+from outrider_fleet.app import admission, distribute, enrol, groups, tokens, views
+from outrider_fleet.errors import UnknownError
+from outrider_fleet.signing.repository import TrustRepository
+from outrider_fleet.store import devices
+from outrider_protocol.messages import EnrolRequest
+
+router = APIRouter()
+Limit = Annotated[int, Query(ge=1, le=500)]
+_TRUST_FILE = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}\.json")
+
+
+@router.get("/health")
+def health(given: Given) -> Answer:
+    """How the server's parts are."""
+    return {"status": "ok", "fleet": given.fleet.config.name, **given.health()}
+
+
+@router.post("/enrol")
+async def enrol_device(request: Request, given: Given) -> Response:
+    """A device joins, by its token."""
+    asked = EnrolRequest.decode(await request.body())
+    answered = await run_in_threadpool(enrol.enrol, given.fleet, asked)
+    given.allow(asked.device)
+    return Response(answered.encode(), media_type="application/json")
+
+
+@router.get("/trust/{name}")
+def trust_file(name: str, given: Given) -> Response:
+    """Public metadata, as signed."""
+    repository = TrustRepository(given.fleet.home.trust)
+    data = repository.read_optional(name) if _TRUST_FILE.fullmatch(name) else None
+    if data is None:
+        raise UnknownError(f"trust file {name[:100]!r}")
+    return Response(data, media_type="application/json")
+
+
+@router.post("/trust/refresh")
+def refresh_trust(given: Given, _caller: Operator) -> Answer:
+    """Sign on top of a ceremony and publish."""
+    distribute.publish_trust(given.fleet)
+    return {"refreshed": True}
+
+
+@router.post("/tokens", status_code=201)
+def create_token(body: TokenBody, given: Given, caller: Operator) -> Answer:
+    """Make a token: its text is shown this once."""
+    return {
+        "token": tokens.create(given.fleet, body.kind, body.name, body.ttl_s, device=body.device, actor=caller.actor)
+    }
+
+
+@router.get("/devices")
+def list_devices(
+    request: Request, given: Given, _caller: Reader, after: str | None = None, limit: Limit = 500
+) -> Response:
+    """Devices with their drift."""
+    with given.fleet.look() as connection:
+        return tagged(request, views.device_list(connection, after, limit))
+
+
+@router.get("/devices/{device}")
+def show_device(request: Request, device: str, given: Given, _caller: Reader) -> Response:
+    """One device with everything."""
+    with given.fleet.look() as connection:
+        return tagged(request, views.device(connection, device))
+
+
+@router.post("/devices/{device}/revoke")
+def revoke_device(device: str, given: Given, caller: Operator) -> Answer:
+    """Refuse a device from now on and end its live session."""
+    admission.revoke(given.fleet, device, caller.actor)
+    return {"device": device, "state": "revoked", "sessions_ended": given.end_sessions(device)}
+
+
+@router.get("/groups")
+def list_groups(request: Request, given: Given, _caller: Reader) -> Response:
+    """Groups with their members of this moment."""
+    with given.fleet.look() as connection:
+        return tagged(request, devices.list_groups(connection))
+
+
+@router.post("/groups", status_code=201)
+def create_group(body: GroupBody, given: Given, caller: Operator) -> Answer:
+    """Make a group."""
+    members = (body.devices or []) if body.kind == "static" else body.devices
+    return groups.create(given.fleet, body.name, members, body.query, caller.actor)

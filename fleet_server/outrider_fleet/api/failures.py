@@ -1,0 +1,72 @@
+"""Errors as answers: `{error, message, hint}` and a status by the error's kind.
+
+1. Domain errors know no status: the table below does, the most special class wins.
+2. A request that does not parse is a 400 like any other malformed one.
+"""
+
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from outrider_fleet import errors
+from outrider_fleet.broker.errors import BrokerError
+from outrider_fleet.errors import FleetError
+from outrider_fleet.pki.errors import RequestRefusedError
+from outrider_protocol.errors import ProtocolError, TooLargeError, UntrustedError
+
+STATUS: Final[dict[type[Exception], int]] = {
+    errors.InvalidRequestError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.UnknownError: 404,
+    errors.ConflictError: 409,
+    errors.TooLargeError: 413,
+    errors.RefusedError: 422,
+    errors.UnavailableError: 503,
+    errors.StoreError: 503,
+    BrokerError: 503,
+    RequestRefusedError: 422,
+    TooLargeError: 413,
+    UntrustedError: 422,
+    ProtocolError: 400,
+    FleetError: 500,
+}
+
+
+def status_of(error: Exception) -> int:
+    """The status of an error: that of its nearest class in the table."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def answer(name: str, message: str, hint: str, status: int) -> JSONResponse:
+    """The one form of every refusal."""
+    return JSONResponse({"error": name, "message": message, "hint": hint}, status)
+
+
+async def _refuse(_request: Request, error: Exception) -> JSONResponse:
+    hint = str(getattr(error, "hint", ""))
+    return answer(type(error).__name__, str(error), hint, status_of(error))
+
+
+async def _refuse_form(_request: Request, error: Exception) -> JSONResponse:
+    first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    where = ".".join(str(part) for part in first.get("loc", ()))
+    message = f"{where}: {first.get('msg', error)}"
+    return answer("InvalidRequestError", message, errors.InvalidRequestError.hint, 400)
+
+
+async def _refuse_plain(_request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    name = {404: "UnknownError", 405: "InvalidRequestError"}.get(status, "FleetError")
+    return answer(name, str(getattr(error, "detail", error)), errors.InvalidRequestError.hint, status)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ours in the one form."""
+    app.add_exception_handler(FleetError, _refuse)
+    app.add_exception_handler(ProtocolError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_form)
+    app.add_exception_handler(HTTPException, _refuse_plain)

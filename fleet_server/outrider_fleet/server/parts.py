@@ -1,0 +1,127 @@
+"""All parts of a running server, started in order and stopped in the opposite one.
+
+    signer → broker → callout → link → ingest → distribution → engine        (HTTP and runner: `serve`)
+
+1. A part that cannot start ends the start; what had started is stopped.
+2. The broker and the signer are restarted when they die; the link reconnects for ever.
+"""
+
+import logging
+from contextlib import ExitStack
+from typing import Any, Final
+
+from outrider_fleet.app import admission, clear_devices, close_loop, orders, rollouts
+from outrider_fleet.app.distribute import Distribution
+from outrider_fleet.app.fleet import Fleet
+from outrider_fleet.app.ingest import Ingest
+from outrider_fleet.broker.callout import Callout
+from outrider_fleet.broker.callout_thread import CalloutThread
+from outrider_fleet.broker.chunks import Warmer, chunk_count
+from outrider_fleet.broker.link import BrokerLink, ClientTls
+from outrider_fleet.broker.nats import EmbeddedBroker
+from outrider_fleet.broker.settings import ServerTls
+from outrider_fleet.pki.ca import CertificateAuthority
+from outrider_fleet.pki.files import private_directory
+from outrider_fleet.server.periodic import Periodic
+from outrider_fleet.server.publisher import LinkPublisher
+from outrider_fleet.signing.process import SignerProcess
+from outrider_fleet.store import releases
+from outrider_protocol import ids
+
+_log: Final = logging.getLogger(__name__)
+DISTRIBUTION_S: Final = 2.0
+WARMING_S: Final = 30.0
+
+
+class Parts:
+    """Everything but HTTP and the runner."""
+
+    def __init__(self, fleet: Fleet, authority: CertificateAuthority, mqtt_port: int | None) -> None:
+        self.fleet = fleet
+        home, config = fleet.home, fleet.config.broker
+        hosts = tuple(dict.fromkeys((config.advertise_host, config.host, "127.0.0.1", "localhost")))
+        chain, key = authority.issue_server(hosts).write(private_directory(home.broker), "server")
+        self.signer = SignerProcess(home.path)
+        self.broker = EmbeddedBroker(
+            home.broker,
+            ServerTls(chain, key, home.ca / "ca.pem"),
+            mqtt_host=config.host,
+            mqtt_port=config.port if mqtt_port is None else mqtt_port,
+        )
+        fleet.broker_address = lambda: (config.advertise_host, self.broker.mqtt_address[1])
+        callout = Callout(
+            self.broker.nats_url,
+            self.broker.credentials,
+            lambda device: admission.admit(fleet, device),
+            key_of=lambda device: admission.key_of(fleet, device),
+        )
+        self.callout, self.allow = CalloutThread(callout), callout.allow
+        self.ingest = Ingest(fleet)
+        self.distribution = Distribution(fleet)
+        chain, key = authority.issue_fleet().write(home.broker, "fleet")
+        self.link = BrokerLink(
+            self.broker.mqtt_address,
+            ClientTls(home.ca / "ca.pem", chain, key),
+            self.ingest.put,
+            on_connected=self._connected,
+        )
+        self.warmer = Warmer(self.link)
+        self._periodic = [
+            Periodic("engine", fleet.config.engine.tick_s, self._tick),
+            Periodic("distribution", DISTRIBUTION_S, self.distribution.step),
+            Periodic("warming", WARMING_S, self._choose_warm),
+        ]
+        self._started, self._warm = ExitStack(), set[str]()
+
+    def start(self) -> None:
+        """Start all parts; raises the first part's `FleetError`."""
+        with ExitStack() as stack:
+            for part in (self.signer, self.broker, self.callout):
+                part.start()
+                stack.callback(part.stop)
+            self.link.start()
+            stack.callback(self.link.stop)
+            self.fleet.publisher = LinkPublisher(self.link)
+            self.ingest.start()
+            stack.callback(self.ingest.stop)
+            _log.info("%d desired states published again", orders.republish(self.fleet))
+            for worker in (*self._periodic, self.warmer):
+                worker.start()
+                stack.callback(worker.stop)
+            self._started = stack.pop_all()
+
+    def stop(self) -> None:
+        """Stop all parts."""
+        self._started.close()
+
+    def health(self) -> dict[str, Any]:
+        """How the parts are."""
+        return {
+            "broker": self.link.connected,
+            "broker_restarts": self.broker.restarts,
+            "signer": self.signer.pid is not None,
+            "ingest": vars(self.ingest.counts),
+        }
+
+    def pids(self) -> dict[str, int | None]:
+        """Process ids of the children."""
+        return {"signer": self.signer.pid, "broker": self.broker.pid}
+
+    def _connected(self, connected: bool) -> None:
+        if connected:
+            self.distribution.again()
+
+    def _tick(self) -> None:
+        rollouts.tick(self.fleet)
+        clear_devices.step(self.fleet)
+        close_loop.step(self.fleet)
+
+    def _choose_warm(self) -> None:
+        """Keep the artifacts of running rollouts warm, and no others."""
+        with self.fleet.look() as connection:
+            wanted = releases.blobs_of_running_rollouts(connection)
+        for digest, size in wanted.items():
+            self.warmer.add(ids.hex_of(digest), chunk_count(size))
+        for digest in self._warm - set(wanted):
+            self.warmer.remove(ids.hex_of(digest))
+        self._warm = set(wanted)
