@@ -65,11 +65,11 @@ def test_the_supervisor_loads_no_tensor_and_no_key() -> None:
 
 
 def test_the_supervisor_keeps_its_import_budget() -> None:
-    """ARC-IMP-3: beside the standard library and Outrider itself, the supervisor loads paho, psutil and little else."""
+    """ARC-IMP-3: beside the standard library and Outrider itself, the supervisor loads paho alone."""
     loaded = loaded_by(*supervisor_modules())
     known = sys.stdlib_module_names | {"outrider_agent", "outrider_protocol", "outrider_profiles", "__mp_main__"}
     foreign = {name for name in loaded if name.partition(".")[0] not in known}
-    assert tops(foreign) <= {"paho", "psutil", "tomli"}
+    assert tops(foreign) <= {"paho", "tomli"}
     assert len(foreign) <= SUPERVISOR_FOREIGN_MODULES
 
 
