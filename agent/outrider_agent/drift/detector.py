@@ -6,6 +6,7 @@ Rules (docs/spec/drift.md):
   uniform number; a class the baseline never held therefore gives a uniform p-value.
 - One-sided: the bet pays when p-values are small. Its dead zone, `min(.4, 2.5 · .289 / √(n_k + 1))`, is 2.5 standard
   errors of the mean p-value under a baseline of n_k windows: an unlucky baseline must not look like drift.
+- A class of which the baseline knows next to nothing (dead zone above `abstain_above`) is not bet on: evidence stands.
 - Restarting: evidence obeys `M ← e · (M + 1)`, the sum over every possible start of the change, so a long quiet
   never uses up the power to notice.
 - The budget is an average run length: as E[M] grows by at most one a window without drift, an alarm at
@@ -48,6 +49,7 @@ class Rule:
     baseline_windows: int = 115
     dead_zone_errors: float = 2.5
     dead_zone_max: float = 0.4
+    abstain_above: float = 0.3
     bet_shares: tuple[float, ...] = (0.5, 0.9)
 
     def dead_zone(self, n_k: Floats | Classes) -> Floats:
@@ -103,9 +105,11 @@ class Detector:
 
     def update(self, p: Floats, n_k: Classes) -> Floats:
         """Take windows in order (`p` [n, S], `n_k` [n]); the averaged evidence after each of them [n]."""
-        e_values = self.rule.bets(p, n_k)
-        parts = [self._advance(e_values[start : start + CHUNK]) for start in range(0, len(p), CHUNK)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        judged = self.rule.dead_zone(n_k) <= self.rule.abstain_above
+        e_values = self.rule.bets(p[judged], n_k[judged])
+        path = [np.full(1, self.evidence.mean())]
+        path += [self._advance(e_values[start : start + CHUNK]) for start in range(0, len(e_values), CHUNK)]
+        return np.asarray(np.concatenate(path)[np.cumsum(judged)])
 
     def _advance(self, e_values: Floats) -> Floats:
         """`M ← e · (M + 1)` over one chunk [n, S, bets]: `M_t = C_t · (M_0 + Σ_{s ≤ t} 1 / C_{s−1})`."""

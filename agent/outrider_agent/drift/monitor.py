@@ -19,16 +19,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from outrider_agent.drift.centres import others_centres, own_centres
 from outrider_agent.drift.detector import Baseline, Detector, Rule, uniform_at
 from outrider_agent.drift.reference import Reference, Windows
 from outrider_agent.drift.scores import Classes, Floats
-from outrider_agent.drift.state import DriftState
+from outrider_agent.drift.state import DriftState, Rows
 from outrider_protocol.messages import DriftReport
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Scores [n, S] of windows that were just taken, and the alarm they raised."""
+    """Scores [n, S] of windows that were just taken, against the reference means, and the alarm they raised."""
 
     scores: Floats
     report: DriftReport | None
@@ -51,10 +52,10 @@ class Monitor:
 
     def observe(self, windows: Windows) -> Judged:
         """Take windows in order; `report` is set when one of them raises the alarm."""
-        scores, klass = self.reference.scores(windows), windows.klass
-        taken = self._learn(scores, klass)
-        report = self._judge(scores[taken:], klass[taken:], windows.confidence[taken:])
-        return Judged(scores, report)
+        features, klass = self.reference.features(windows), windows.klass
+        taken = self._learn(features, klass)
+        report = self._judge(features[taken:], klass[taken:], windows.confidence[taken:])
+        return Judged(self.reference.fleet_scores(features, klass), report)
 
     def cleared(self) -> bool:
         """A labelled check passed: leave `rebaselining`, or begin a new baseline after an alarm; True if it changed."""
@@ -69,33 +70,45 @@ class Monitor:
 
     def kept(self) -> DriftState:
         """The state to write down, evidence included."""
-        evidence = tuple(tuple(float(value) for value in row) for row in self._detector.evidence)
-        return replace(self.state, evidence=evidence)
+        return replace(self.state, evidence=_rows(self._detector.evidence))
 
-    def _learn(self, scores: Floats, klass: Classes) -> int:
-        missing = self.rule.baseline_windows - len(self.state.klass)
-        if self._baseline is not None or missing < 0:
+    def _learn(self, features: Floats, klass: Classes) -> int:
+        if self._baseline is not None:
             return 0
-        taken = min(missing, len(klass))
-        rows = tuple(tuple(float(value) for value in row) for row in scores[:taken])
+        taken = min(self.rule.baseline_windows - len(self.state.klass), len(klass))
         self.state = replace(
             self.state,
             windows=self.state.windows + taken,
-            scores=self.state.scores + rows,
+            features=self.state.features + _rows(features[:taken]),
             klass=self.state.klass + tuple(int(k) for k in klass[:taken]),
         )
-        self._baseline = self._loaded_baseline()
-        if self._baseline is not None and self.phase == "baseline":
-            self.state = replace(self.state, phase="watching")
+        if len(self.state.klass) >= self.rule.baseline_windows:
+            self._complete()
         return taken
 
-    def _judge(self, scores: Floats, klass: Classes, confidence: Floats) -> DriftReport | None:
+    def _complete(self) -> None:
+        """From the collected features to the baseline's scores and the device's own centres."""
+        features, klass = np.asarray(self.state.features), np.asarray(self.state.klass, dtype=np.int64)
+        parts, means = self.reference.parts(features), [gaussian.means for gaussian in self.reference.gaussians]
+        others = [others_centres(values, klass, m) for values, m in zip(parts, means, strict=True)]
+        own = [own_centres(values, klass, m) for values, m in zip(parts, means, strict=True)]
+        self.state = replace(
+            self.state,
+            phase="watching" if self.phase == "baseline" else self.phase,
+            features=(),
+            scores=_rows(self.reference.scores(features, others)),
+            centres=tuple(_rows(centre) for centre in own),
+        )
+        self._baseline = self._loaded_baseline()
+
+    def _judge(self, features: Floats, klass: Classes, confidence: Floats) -> DriftReport | None:
         if not len(klass) or self._baseline is None:
             return None
         first = self.state.windows
         self._remember(confidence)
         if self.phase == "alarm":
             return None
+        scores = self.reference.scores(features, [np.asarray(centre)[klass] for centre in self.state.centres])
         index = np.arange(first, first + len(klass))
         p, n_k = self._baseline.p_values(scores, klass, uniform_at(self._seed, index, scores.shape[1]))
         hits = np.flatnonzero(self._detector.update(p, n_k) >= self.rule.arl_windows)
@@ -122,9 +135,9 @@ class Monitor:
         )
 
     def _loaded_baseline(self) -> Baseline | None:
-        if len(self.state.klass) < self.rule.baseline_windows:
+        if not self.state.scores:
             return None
-        scores = np.asarray(self.state.scores, dtype=np.float64).reshape(len(self.state.klass), -1)
+        scores = np.asarray(self.state.scores, dtype=np.float64)
         return Baseline(scores, np.asarray(self.state.klass, dtype=np.int64))
 
     def _loaded_detector(self) -> Detector:
@@ -132,6 +145,10 @@ class Monitor:
         if np.shape(self.state.evidence) == fresh.evidence.shape:
             fresh.evidence = np.asarray(self.state.evidence, dtype=np.float64)
         return fresh
+
+
+def _rows(values: Floats) -> Rows:
+    return tuple(tuple(float(value) for value in row) for row in values)
 
 
 def _restarted(state: DriftState, names: tuple[str, ...]) -> DriftState:

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 
-from outrider_agent.drift.scores import Classes, Floats, channel_statistics, mahalanobis, unconfidence
+from outrider_agent.drift.centres import NOT_A_NUMBER
+from outrider_agent.drift.scores import Classes, Floats, channel_statistics, distance, unconfidence
 from outrider_protocol.statistics import Gaussian, ReferenceStatistics
-
-STRANGEST: Final = 1e30
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,6 @@ class ClassGaussian:
         means[[k for k in range(len(means)) if k not in known]] = overall
         return cls(means, np.asarray(gaussian.precision, dtype=np.float64))
 
-    def distance(self, values: Floats, klass: Classes) -> Floats:
-        """Mahalanobis distance of [N, D] to the predicted class: [N]."""
-        return mahalanobis(values, klass, self.means, self.precision)
-
 
 @dataclass(frozen=True)
 class Windows:
@@ -66,6 +60,12 @@ class Windows:
         """Largest probabilities [N]."""
         return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
 
+    @property
+    def flat_embedding(self) -> Floats:
+        """The embedding as [N, D]."""
+        values = np.zeros((len(self.x), 0)) if self.embedding is None else self.embedding
+        return np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+
     @cached_property
     def channels(self) -> Floats:
         """Channel statistics [N, 2C]."""
@@ -74,31 +74,45 @@ class Windows:
 
 @dataclass(frozen=True)
 class Reference:
-    """What scores need; `names` says which scores this artifact allows."""
+    """What scores need; `names` says which scores this artifact allows, `gaussians` are those after the first."""
 
     names: tuple[str, ...]
-    embedding: ClassGaussian | None
-    channels: ClassGaussian | None
+    gaussians: tuple[ClassGaussian, ...]
     confident_above: float | None
 
     @classmethod
     def of(cls, statistics: ReferenceStatistics, *, has_embedding: bool) -> Reference:
         """From the artifact's statistics layer; `has_embedding` where the model gives the named tensor."""
-        counts = statistics.class_counts
-        embedding = ClassGaussian.of(statistics.embedding, counts) if statistics.embedding and has_embedding else None
-        channels = ClassGaussian.of(statistics.channels, counts) if statistics.channels else None
-        named = (("embedding", embedding), ("channels", channels))
-        names = ("confidence", *(name for name, gaussian in named if gaussian))
-        return cls(names, embedding, channels, atc_threshold(statistics))
+        shipped = {"embedding": statistics.embedding if has_embedding else None, "channels": statistics.channels}
+        known = {name: ClassGaussian.of(g, statistics.class_counts) for name, g in shipped.items() if g is not None}
+        return cls(("confidence", *known), tuple(known.values()), atc_threshold(statistics))
 
-    def scores(self, windows: Windows) -> Floats:
-        """[N, len(names)], each growing with strangeness, all finite."""
-        columns = [unconfidence(windows.probabilities)]
-        if self.embedding is not None:
-            columns.append(self.embedding.distance(_embedding(windows), windows.klass))
-        if self.channels is not None:
-            columns.append(self.channels.distance(windows.channels, windows.klass))
-        return np.nan_to_num(np.stack(columns, axis=1), nan=STRANGEST, posinf=STRANGEST)
+    def features(self, windows: Windows) -> Floats:
+        """What scores are computed from: [N, F] finite float64: 1 − confidence, then the vector of each gaussian."""
+        vectors = {"embedding": lambda: windows.flat_embedding, "channels": lambda: windows.channels}
+        columns = [unconfidence(windows.probabilities)[:, None], *(vectors[name]() for name in self.names[1:])]
+        features = np.concatenate(columns, axis=1)
+        return np.nan_to_num(features, nan=NOT_A_NUMBER, posinf=NOT_A_NUMBER, neginf=-NOT_A_NUMBER)
+
+    def parts(self, features: Floats) -> list[Floats]:
+        """The vectors [N, D] of each gaussian in `features`."""
+        parts, start = [], 1
+        for gaussian in self.gaussians:
+            width = len(gaussian.precision)
+            parts.append(features[:, start : start + width])
+            start += width
+        return parts
+
+    def scores(self, features: Floats, centres: list[Floats]) -> Floats:
+        """[N, len(names)], each growing with strangeness; `centres` has one [N, D] for each gaussian."""
+        columns = [features[:, 0]]
+        for gaussian, values, centre in zip(self.gaussians, self.parts(features), centres, strict=True):
+            columns.append(distance(values, centre, gaussian.precision))
+        return np.stack(columns, axis=1)
+
+    def fleet_scores(self, features: Floats, klass: Classes) -> Floats:
+        """Scores against the reference means: comparable over devices, for statistics."""
+        return self.scores(features, [gaussian.means[klass] for gaussian in self.gaussians])
 
     def estimated_accuracy(self, confidence: Floats) -> float | None:
         """Estimate from the largest probabilities of some windows [N]; None without a window."""
@@ -107,11 +121,6 @@ class Reference:
             return None
         judged = finite if self.confident_above is None else finite > self.confident_above
         return round(float(judged.mean()), 4)
-
-
-def _embedding(windows: Windows) -> Floats:
-    values = np.zeros((len(windows.x), 0)) if windows.embedding is None else windows.embedding
-    return values.reshape(len(values), -1)
 
 
 def atc_threshold(statistics: ReferenceStatistics) -> float | None:

@@ -59,7 +59,12 @@ def class_statistics(values: Floats, klass: Classes, classes: int) -> tuple[Floa
 
 def mahalanobis(values: Floats, klass: Classes, means: Floats, precision: Floats) -> Floats:
     """Distance of each row [N, D] to the mean of its predicted class: [N] float64, ≥ 0."""
-    residual = np.asarray(values, dtype=np.float64) - means[klass]
+    return distance(values, means[klass], precision)
+
+
+def distance(values: Floats, centres: Floats, precision: Floats) -> Floats:
+    """Mahalanobis distance of each row [N, D] to its own centre [N, D]: [N] float64, ≥ 0."""
+    residual = np.asarray(values, dtype=np.float64) - centres
     squared = np.einsum("nd,de,ne->n", residual, precision, residual, optimize=False)
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 

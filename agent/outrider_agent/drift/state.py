@@ -24,20 +24,27 @@ from outrider_protocol.messages import PHASES
 
 STATE_BYTES: Final = 16 * 1024 * 1024
 CORRUPT: Final = ".corrupt"
+Rows = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
 class DriftState:
-    """Baseline so far: `scores` [n][S], `klass` [n]. `evidence` [S][bets], `windows` seen, recent `confidence`."""
+    """`windows` seen, predicted `klass` [n] of the baseline's, recent `confidence`, `evidence` [S][bets].
+
+    While the baseline is collected `features` [n][F] are kept; when it is complete its `scores` [n][S] and the
+    device's own `centres` (one [K][D] for each gaussian) stand for them.
+    """
 
     model: str
     digest: str
     phase: str
     windows: int = 0
     names: tuple[str, ...] = ()
-    scores: tuple[tuple[float, ...], ...] = ()
+    features: Rows = ()
+    scores: Rows = ()
+    centres: tuple[Rows, ...] = ()
     klass: tuple[int, ...] = ()
-    evidence: tuple[tuple[float, ...], ...] = ()
+    evidence: Rows = ()
     confidence: tuple[float, ...] = ()
 
     def encode(self) -> bytes:
@@ -61,7 +68,9 @@ class DriftState:
             _phase(fields),
             fields.integer("windows"),
             fields.texts("names"),
+            _rows(fields.list("features")),
             _rows(fields.list("scores")),
+            tuple(_rows(rows) for rows in fields.list("centres")),
             tuple(fields.list("klass")),
             _rows(fields.list("evidence")),
             tuple(fields.list("confidence")),
@@ -75,7 +84,7 @@ def _phase(fields: Fields) -> str:
     return phase
 
 
-def _rows(rows: list[Any]) -> tuple[tuple[float, ...], ...]:
+def _rows(rows: list[Any]) -> Rows:
     return tuple(tuple(row) for row in rows)
 
 

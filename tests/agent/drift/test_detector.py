@@ -116,6 +116,18 @@ def test_batching_changes_nothing(seed: int, sizes: list[int]) -> None:
     np.testing.assert_allclose(np.concatenate(apart), together)
 
 
+def test_a_class_without_a_baseline_is_not_bet_on() -> None:
+    """AGT-DRF-18: however long it lasts, evidence stands; with a baseline of five it moves."""
+    detector = Detector.fresh(Rule(), 2)
+    detector.update(np.full((10, 2), 0.1), np.full(10, 50))
+    before = detector.evidence.copy()
+    after = detector.update(np.full((20_000, 2), 1e-6), np.full(20_000, 2))
+    np.testing.assert_array_equal(detector.evidence, before)
+    assert (after == before.mean()).all()
+    detector.update(np.full((1, 2), 0.1), np.full(1, 5))
+    assert (detector.evidence != before).all()
+
+
 def test_tie_breaking_numbers_are_uniform() -> None:
     """AGT-DRF-2: mean, spread and correlation of neighbours over 100,000 numbers."""
     u = uniform_at(12345, np.arange(50_000), 2)

@@ -18,7 +18,7 @@ from outrider_protocol.errors import ProtocolError
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 GAUSSIAN = ClassGaussian(np.zeros((2, 4)), np.eye(4))
-REFERENCE = Reference(("confidence", "channels"), None, GAUSSIAN, 0.7)
+REFERENCE = Reference(("confidence", "channels"), (GAUSSIAN,), 0.7)
 RULE = Rule(arl_windows=500, baseline_windows=50)
 
 

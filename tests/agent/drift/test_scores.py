@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from outrider_agent.drift.reference import STRANGEST, ClassGaussian, Reference, Windows, atc_threshold
+from outrider_agent.drift.centres import NOT_A_NUMBER, PRIOR_WINDOWS, others_centres, own_centres
+from outrider_agent.drift.detector import Baseline, uniform_at
+from outrider_agent.drift.reference import ClassGaussian, Reference, Windows, atc_threshold
 from outrider_agent.drift.scores import channel_statistics, class_statistics, energy, mahalanobis, unconfidence
 from outrider_protocol.statistics import Gaussian, ReferenceStatistics
 
@@ -58,8 +60,38 @@ def test_not_a_number_is_the_strangest() -> None:
     """AGT-DRF-1: a model that answers NaN cannot look normal."""
     reference = Reference.of(statistics(), has_embedding=False)
     assert reference.names == ("confidence", "channels")
-    got = reference.scores(Windows(np.full((1, 2, 1), np.nan), np.full((1, 3), np.nan), None))
-    assert got.tolist() == [[STRANGEST, STRANGEST]]
+    windows = Windows(np.full((1, 2, 1), np.nan), np.full((1, 3), np.nan), None)
+    got = reference.fleet_scores(reference.features(windows), windows.klass)
+    assert np.isfinite(got).all()
+    assert (got >= NOT_A_NUMBER).all()
+
+
+def test_own_centres_are_the_baselines_own() -> None:
+    """AGT-DRF-17: the reference mean counts as ten windows, and alone where there is none; NaN moves nothing."""
+    rng = np.random.default_rng(4)
+    values, klass, means = rng.normal(size=(30, 3)) + 5, np.repeat([0, 1], 15), np.zeros((3, 3))
+    values[3] = NOT_A_NUMBER
+    own = own_centres(values, klass, means)
+    np.testing.assert_allclose(own[1], values[15:].sum(0) / (15 + PRIOR_WINDOWS))
+    np.testing.assert_allclose(own[0], np.delete(values[:15], 3, 0).sum(0) / (14 + PRIOR_WINDOWS))
+    np.testing.assert_array_equal(own[2], means[2])
+    others = others_centres(values, klass, means)
+    np.testing.assert_allclose(others[20], np.delete(values[15:], 5, 0).sum(0) / (14 + PRIOR_WINDOWS))
+    np.testing.assert_allclose(others[3], own[0])
+
+
+def test_later_windows_do_not_look_stranger_than_the_baseline() -> None:
+    """AGT-DRF-17: leaving each baseline window out of its centre, p-values of like windows stay at or above .5."""
+    means = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        values, klass = rng.normal(size=(121, 12)) + rng.normal(size=12), rng.integers(0, 7, 121)
+        parts = np.zeros((7, 12))
+        left = np.linalg.norm(values[:115] - others_centres(values[:115], klass[:115], parts), axis=1)
+        later = np.linalg.norm(values[115:] - own_centres(values[:115], klass[:115], parts)[klass[115:]], axis=1)
+        baseline = Baseline(left[:, None], klass[:115])
+        means.append(baseline.p_values(later[:, None], klass[115:], uniform_at(seed, np.arange(6), 1))[0].mean())
+    assert np.mean(means) > 0.5 - 3 * np.std(means) / np.sqrt(300)
 
 
 def test_the_estimate_of_accuracy() -> None:
