@@ -8,7 +8,7 @@
 
 import logging
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from outrider_fleet.app import admission, clear_devices, close_loop, orders, rollouts
 from outrider_fleet.app.distribute import Distribution
@@ -31,6 +31,16 @@ from outrider_protocol import ids
 _log: Final = logging.getLogger(__name__)
 DISTRIBUTION_S: Final = 2.0
 WARMING_S: Final = 30.0
+
+
+class Part(Protocol):
+    """What starts and stops."""
+
+    def start(self) -> None:
+        """Start; returns when it works."""
+
+    def stop(self) -> None:
+        """Stop for good."""
 
 
 class Parts:
@@ -76,7 +86,8 @@ class Parts:
     def start(self) -> None:
         """Start all parts; raises the first part's `FleetError`."""
         with ExitStack() as stack:
-            for part in (self.signer, self.broker, self.callout):
+            children: tuple[Part, ...] = (self.signer, self.broker, self.callout)
+            for part in children:
                 part.start()
                 stack.callback(part.stop)
             self.link.start()
@@ -85,7 +96,8 @@ class Parts:
             self.ingest.start()
             stack.callback(self.ingest.stop)
             _log.info("%d desired states published again", orders.republish(self.fleet))
-            for worker in (*self._periodic, self.warmer):
+            workers: tuple[Part, ...] = (*self._periodic, self.warmer)
+            for worker in workers:
                 worker.start()
                 stack.callback(worker.stop)
             self._started = stack.pop_all()

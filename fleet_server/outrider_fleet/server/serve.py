@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def serve(home: Path, *, http_port: int | None = None, mqtt_port: int | None = N
     """Serve until SIGTERM; raises a `FleetError` where it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # uvicorn takes them while it runs, and raises them again afterwards
     place = Home(home)
     config = configuration.load(place.config)
     with ExitStack() as stack:
@@ -58,6 +61,10 @@ def serve(home: Path, *, http_port: int | None = None, mqtt_port: int | None = N
         stack.callback(children.stop)
         server = _Server(parts, api, children, watched=runner and config.training.enabled)
         server.run(sockets=[listener])
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 class _Server(uvicorn.Server):
