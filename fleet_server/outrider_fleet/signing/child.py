@@ -2,11 +2,13 @@
 
 1. The child's standard input is the leash: it ends when the parent does, however that happens.
 2. After `stop` nothing is left running.
+3. One that dies at once again and again is started ever more slowly.
 """
 
 import logging
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +16,7 @@ from typing import Final
 _log: Final = logging.getLogger(__name__)
 STOP_TIMEOUT_S: Final = 5.0
 RESTART_DELAY_S: Final = 0.2
+RESTART_DELAY_MAX_S: Final = 30.0
 
 
 class Child:
@@ -60,13 +63,15 @@ class Child:
         return self._process
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        delay_s, started = RESTART_DELAY_S, time.monotonic()
         while True:
             status = process.wait()
             _close_leash(process)
-            if self._stopping.wait(RESTART_DELAY_S):
+            delay_s = next_delay_s(delay_s, time.monotonic() - started)
+            if self._stopping.wait(delay_s):
                 return
             _log.warning("%s ended with status %d, starting it again", self.name, status)
-            process = self._spawn()
+            process, started = self._spawn(), time.monotonic()
 
     def _end(self) -> None:
         process = self._process
@@ -79,6 +84,15 @@ class Child:
             process.kill()
             process.wait()
         _close_leash(process)
+
+
+def next_delay_s(delay_s: float, lived_s: float) -> float:
+    """How long to wait after a life of `lived_s`.
+
+    >>> next_delay_s(0.2, 100), next_delay_s(0.2, 1), next_delay_s(20, 1)
+    (0.2, 0.4, 30.0)
+    """
+    return RESTART_DELAY_S if lived_s > RESTART_DELAY_MAX_S else min(RESTART_DELAY_MAX_S, 2 * delay_s)
 
 
 def _close_leash(process: subprocess.Popen[bytes]) -> None:

@@ -26,7 +26,7 @@ class SignerProcess:
     def __init__(self, home: Path) -> None:
         home = home.absolute()
         self.socket = socket_path(home)
-        argv = [sys.executable, "-m", "outrider_fleet.signing", "--home", home, "--leash"]
+        argv: list[str | Path] = [sys.executable, "-m", "outrider_fleet.signing", "--home", home, "--leash"]
         self._child = Child("signer", argv, home / "logs" / "signer.log")
 
     @property

@@ -26,7 +26,7 @@ class Claim:
         fields = Fields(value, "run")
         run = fields.value.get("id")
         return cls(
-            run=str(run) if isinstance(run, int) else fields.text("id", limit=64),
+            run=ids.version(str(run) if isinstance(run, int) else fields.text("id")),  # it becomes a directory
             model=ids.model_name(fields.text("model")),
             base_version=fields.optional_text("base_version") or "",
             version=ids.version(fields.text("version")),
@@ -45,7 +45,7 @@ class Workspace:
     @classmethod
     def of(cls, home: Path, claim: Claim) -> "Workspace":
         """Make the directory of this claim."""
-        workspace = cls(home / "runs" / ids.version(claim.run) / str(claim.fence))
+        workspace = cls(home / "runs" / claim.run / str(claim.fence))
         workspace.out.mkdir(parents=True, exist_ok=True, mode=0o700)
         return workspace
 

@@ -6,7 +6,7 @@ from outrider_fleet.errors import ConfigError, FleetError, UnavailableError
 class RunnerConfigError(ConfigError):
     """training.toml cannot be used."""
 
-    hint = "docs/spec/enrolment.md lists the keys of training.toml; unknown ones are refused."
+    hint = "docs/spec/training.md lists the keys of training.toml; unknown ones are refused."
 
 
 class ApiError(UnavailableError):
