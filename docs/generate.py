@@ -33,7 +33,7 @@ def commands(program: str) -> Iterator[tuple[str, str, set[str]]]:
     module = import_module(PROGRAMS[program])
     if isinstance(module.main, click.Command):
         return _click_commands(module.main, program, None)
-    return _argparse_commands(module.parser(), program)
+    return _argparse_commands(module._parser(), program)
 
 
 def _click_commands(
@@ -51,14 +51,20 @@ def _click_commands(
 
 
 def _argparse_commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, str, set[str]]]:
-    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=_WIDTH)
-    parser.prog = name
-    actions = parser._actions  # argparse offers no public way to list them
-    yield name, parser.format_help().rstrip(), {option for action in actions for option in action.option_strings}
-    for action in actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child, below in action.choices.items():
-                yield from _argparse_commands(below, f"{name} {child}")
+    """As above; written out by hand, because argparse's own form changes from one Python to the next."""
+    actions = [action for action in parser._actions if not isinstance(action, argparse._SubParsersAction)]
+    rows = [(", ".join(a.option_strings) or a.dest.upper(), a.metavar or "", a.help or "") for a in actions]
+    lines = [f"  {f'{option} {value}'.strip():<40} {text}" for option, value, text in rows]
+    yield name, "\n".join([f"{name}: {parser.description or ''}".strip(": "), "", *lines]), _options(parser)
+    for group in (action for action in parser._actions if isinstance(action, argparse._SubParsersAction)):
+        helps = {choice.dest: choice.help for choice in group._choices_actions}
+        for child, below in group.choices.items():
+            below.description = below.description or helps.get(child)
+            yield from _argparse_commands(below, f"{name} {child}")
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
 
 
 def reference(program: str) -> str:

@@ -39,22 +39,27 @@ def blocks(page: Path) -> list[Block]:
 
 
 def command_lines() -> list[tuple[Path, str]]:
-    """Every command line in a shell block, continuation lines joined, prompts and comments removed."""
+    """Every simple command in a shell block: continuation lines joined, prompts removed, `a && b` taken apart."""
     found = []
     for block in (b for page in pages() for b in blocks(page) if b.language in SHELL):
         lines = block.text.replace("\\\n", " ").splitlines()
         prompted = any(line.startswith("$ ") for line in lines)
         commands = [line.removeprefix("$ ") for line in lines if not prompted or line.startswith("$ ")]
-        found += [(block.page, line.strip()) for line in commands if line.strip() and not line.lstrip().startswith("#")]
+        whole = [line for line in commands if line.strip() and not line.lstrip().startswith("#")]
+        found += [
+            (block.page, part.strip()) for line in whole for part in re.split(r"&&|\$\(|\)\"", line) if part.strip()
+        ]
     return found
 
 
 def words(line: str) -> list[str]:
-    """A command line's words, without assignments before it, and up to the first pipe, redirection or `&`."""
-    parts = shlex.split(line, comments=True)
-    while parts and re.fullmatch(r"[A-Z_]+=.*", parts[0]):
+    """A command's words, without assignments before it, up to the first pipe, redirection, `;` or `&`."""
+    lexer = shlex.shlex(line.replace('"', " "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    parts = list(lexer)
+    while parts and re.fullmatch(r"(export|[A-Z_]+=.*)", parts[0]):
         parts.pop(0)
-    end = next((i for i, part in enumerate(parts) if part in {"|", ">", "&", "&&", ";", "<"}), len(parts))
+    end = next((i for i, part in enumerate(parts) if set(part) <= set("|<>&;()")), len(parts))
     return parts[:end]
 
 
