@@ -70,11 +70,21 @@ def _apply(change: Change, session: Rollouts, row: Row, report: Report) -> bool:
     if not execution.judge(known, report, row["digest"]).applied:
         return False
     rollouts.update_execution(change.connection, row["id"], _proofs(report))
+    if report.state is State.SUCCEEDED:
+        _runs(change, row, report)
     if tracked:
         session.step(row["rollout"], Reported(row["device"], report))
     else:
         _move_untracked(change, session, row, report)
     return True
+
+
+def _runs(change: Change, row: Row, report: Report) -> None:
+    """The device runs what the execution ordered: known at once, its next reported state says it again."""
+    values = {"model": row["model"], "version": row["version"], "digest": row["digest"]}
+    if report.proof is not None:
+        values |= {"attest_digest": report.proof.digest, "attest_answered": report.proof.answered}
+    devices.update(change.connection, row["device"], values)
 
 
 def _proofs(report: Report) -> dict[str, Any]:
