@@ -22,14 +22,15 @@ BREAK ?=
 ARGS ?=
 
 # One thread for BLAS and the like: figures are compared on two shared cores. A user's pip settings that fight a
-# virtual environment are switched off; indexes, mirrors and certificates are kept.
+# virtual environment are switched off; indexes, mirrors and certificates are kept. Bytecode is kept: without it every
+# process compiles all it imports at each start.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 PIP := $(BIN)/python -m pip install -qq
 
