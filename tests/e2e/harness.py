@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -146,10 +147,18 @@ class Fleet:
     def publish(self, layout: Path) -> None:
         """Sign a built release with the pipeline's key and publish it."""
         token = self.cli("token", "create", "--kind", "pipeline").strip()
-        metadata = layout.parent / f"{layout.name}.role.json"
-        server = ("--server", self.endpoints["api"])
-        run("outrider-compiler", "sign", str(layout), "--key", str(self.pipeline_key), *server, "--out", str(metadata))
-        run("outrider-compiler", "publish", str(layout), *server, "--token", token, "--metadata", str(metadata))
+        metadata, server = self.home.parent / f"{layout.name}.role.json", self.endpoints["api"]
+        current = self._current_role(metadata.with_suffix(".current"))
+        run("outrider-compiler", "sign", str(layout), "--key", str(self.pipeline_key), *current, "--out", str(metadata))
+        run("outrider-compiler", "publish", str(layout), "--server", server, "--metadata", str(metadata), "--token", token)
+
+    def _current_role(self, path: Path) -> tuple[str, ...]:
+        """The option that names the published role of the model, where there is one."""
+        answer = httpx.get(f"{self.endpoints['api']}/api/v1/trust/tiny.json", trust_env=False)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return ()
+        path.write_bytes(answer.raise_for_status().content)
+        return ("--metadata", str(path))
 
 
 class Device:
