@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from outrider_compiler import engines, reference
 from outrider_compiler.candidates import Candidate
 from outrider_compiler.outcome import Outcome
@@ -10,7 +12,7 @@ from outrider_compiler.request import BuildRequest
 from outrider_compiler.subject import Subject
 from outrider_profiles import Profile
 from outrider_protocol import canonical, manifest
-from outrider_protocol.manifest import Config, Role
+from outrider_protocol.manifest import Config, Role, TensorSpec
 
 
 def make(
@@ -26,14 +28,21 @@ def make(
         profile=profile.name,
         engine=profile.engine.name,
         precision=chosen.precision,
-        inputs=runner.inputs,
-        outputs=runner.outputs,
+        inputs=_shipped(chosen, runner.inputs),
+        outputs=_shipped(chosen, runner.outputs),
         probabilities=subject.meaning.probabilities,
         classes=subject.meaning.classes,
         embedding=subject.meaning.embedding,
         load=manifest.Load(profile.load.mode, profile.load.prepack, 1),
     )
     return add_artifact(blobs, config, _files(subject, chosen, runner, accuracy))
+
+
+def _shipped(chosen: Candidate, specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """A LiteRT file holds a batch of one, which the agent feeds row by row: to callers the batch is free."""
+    if chosen.engine != "litert":
+        return specs
+    return tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in specs)
 
 
 def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float) -> list[DeviceFile]:

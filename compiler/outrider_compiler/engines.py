@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -122,12 +122,6 @@ def _filled(part: Feeds, size: int) -> Feeds:
     return {k: np.concatenate([v, np.repeat(v[-1:], size - len(v), axis=0)]) for k, v in part.items()}
 
 
-@dataclass(frozen=True)
-class _Names:
-    inputs: dict[str, int]
-    outputs: dict[str, int]
-
-
 class LiteRtRunner:
     """LiteRT with XNNPACK, one thread; tensors by the names of the signature."""
 
@@ -142,7 +136,7 @@ class LiteRtRunner:
             raise UnsupportedModelError(f"LiteRT does not load it: {str(error)[:400]}") from error
         self.load_ms = (time.perf_counter() - started) * 1e3
         self._inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        self.inputs, self.outputs = _details(self._inputs), _details(self._outputs)
+        self.inputs, self.outputs = _details(self._inputs, candidate.inputs), _details(self._outputs, candidate.outputs)
 
     def run(self, feeds: Feeds) -> Feeds:
         """See `Runner`."""
@@ -150,19 +144,29 @@ class LiteRtRunner:
 
     def once(self, feeds: Feeds) -> None:
         """See `Runner`."""
-        for detail, value in zip(self._inputs, feeds.values(), strict=True):
-            self._interpreter.set_tensor(detail["index"], value)
+        for detail, spec in zip(self._inputs, self.inputs, strict=True):
+            self._interpreter.set_tensor(detail["index"], feeds[spec.name])
         self._interpreter.invoke()
         for detail in self._outputs:
             self._interpreter.get_tensor(detail["index"])
 
     def _batch(self, feeds: Feeds) -> Feeds:
         self.once(feeds)
-        return {d["name"]: np.array(self._interpreter.get_tensor(d["index"])) for d in self._outputs}
+        named = zip(self.outputs, self._outputs, strict=True)
+        return {spec.name: np.array(self._interpreter.get_tensor(detail["index"])) for spec, detail in named}
 
 
-def _details(details: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(d["name"], np.dtype(d["dtype"]).name, tuple(int(n) for n in d["shape"])) for d in details)
+def _details(details: list[dict[str, Any]], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+    """Specs in the file's order, under the source's names: the file numbers them `args_0`, `output_1`."""
+    return tuple(
+        TensorSpec(_source_name(d["name"], names), np.dtype(d["dtype"]).name, tuple(int(n) for n in d["shape"]))
+        for d in details
+    )
+
+
+def _source_name(name: str, names: tuple[str, ...]) -> str:
+    number = re.search(r"(?:args|output)_(\d+)", name)
+    return names[int(number[1])] if number and int(number[1]) < len(names) else name
 
 
 def rows(feeds: Feeds, start: int, stop: int) -> Feeds:

@@ -10,12 +10,17 @@ TITLES: Final = {"onnxruntime": "model.onnx", "litert": "model.tflite"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """`name` is unique in a profile ("int8_static_conv"); `precision` is the profile's word for it ("int8_static")."""
+    """`name` is unique in a profile ("int8_static_conv"); `precision` is the profile's word for it ("int8_static").
+
+    `inputs` and `outputs` are the source's names, where the file's own differ (LiteRT).
+    """
 
     name: str
     precision: str
     engine: str
     data: bytes
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

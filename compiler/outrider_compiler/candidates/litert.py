@@ -17,7 +17,7 @@ from outrider_compiler.candidates.candidate import Candidate, NotBuilt
 from outrider_compiler.data import DataSet
 from outrider_compiler.errors import SourceError
 from outrider_compiler.importers.imported import Imported
-from outrider_compiler.importers.torch_source import TorchSource, run_child
+from outrider_compiler.importers.torch_source import run_child
 
 NEEDED: Final = {
     "litert_torch": "litert-torch",
@@ -25,7 +25,7 @@ NEEDED: Final = {
     "ai_edge_litert": "ai-edge-litert",
 }
 FORMS: Final = ("fp32", "int8_static")
-CALIBRATION_ROWS: Final = 512
+CALIBRATION_ROWS: Final = 256
 
 
 def missing_packages() -> list[str]:
@@ -39,11 +39,24 @@ def build(
     """fp32 and int8_static, as far as `precisions` allows; reasons where they cannot be built."""
     wanted = [name for name in FORMS if name in precisions]
     reason = _obstacle(imported)
-    if reason:
+    if reason or imported.torch is None:
         return [NotBuilt(name, reason) for name in wanted]
     samples = folder / "litert-calibration.npz"
     np.savez(samples, **calibration.part(0, CALIBRATION_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
-    return [_form(imported.torch, name, samples, folder) for name in wanted if imported.torch]
+    plain, int8 = folder / "fp32.tflite", folder / "int8.tflite"
+    more = {"int8": str(int8) if "int8_static" in wanted else "", "samples": str(samples)}
+    try:
+        run_child("outrider_compiler.candidates.litert_export", imported.torch, plain, **more)
+    except SourceError as error:
+        return [NotBuilt(name, f"LiteRT conversion failed: {error}") for name in wanted]
+    files = {"fp32": plain, "int8_static": int8}
+    inputs, outputs = _names(imported)
+    return [Candidate(name, name, "litert", files[name].read_bytes(), inputs, outputs) for name in wanted]
+
+
+def _names(imported: Imported) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    graph = imported.model.graph
+    return tuple(item.name for item in graph.input), tuple(item.name for item in graph.output)
 
 
 def _obstacle(imported: Imported) -> str:
@@ -51,12 +64,3 @@ def _obstacle(imported: Imported) -> str:
         return "LiteRT is built from torch sources alone: give module:callable or a state dict with --architecture"
     absent = missing_packages()
     return f"the extra outrider-compiler[litert] is not installed (missing: {', '.join(absent)})" if absent else ""
-
-
-def _form(source: TorchSource, name: str, samples: Path, folder: Path) -> Candidate | NotBuilt:
-    out = folder / f"{name}.tflite"
-    try:
-        run_child("outrider_compiler.candidates.litert_export", source, out, form=name, samples=str(samples))
-    except SourceError as error:
-        return NotBuilt(name, f"LiteRT conversion failed: {error}")
-    return Candidate(name, name, "litert", out.read_bytes())

@@ -1,6 +1,8 @@
-"""Child process: a torch module to LiteRT, fp32 or static int8.
+"""Child process: a torch module to LiteRT, fp32 and (where asked) static int8 of the same file.
 
-`python -m outrider_compiler.candidates.litert_export '{…, "form": "fp32" | "int8_static", "samples": "calib.npz"}'`
+`python -m outrider_compiler.candidates.litert_export '{…, "out": "fp32.tflite", "int8": "int8.tflite", "samples": …}'`
+
+Inputs, outputs and softmax stay in float; ranges are plain minimum and maximum over the samples.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from outrider_compiler.importers import sandbox
 from outrider_compiler.importers.torch_export import input_names
+
+SIGNATURE: Final = "serving_default"
+STAYS_FLOAT: Final = ("INPUT", "OUTPUT", "SOFTMAX")
 
 
 def main() -> int:
@@ -23,10 +28,9 @@ def main() -> int:
     logging.disable(logging.ERROR)
     try:
         sandbox.prepare()
-        module = sandbox.make_module(task["architecture"], task["weights"])
-        _convert(module, task["example"], task["out"])
-        if task["form"] == "int8_static":
-            _quantize(task["samples"], task["out"])
+        _convert(sandbox.make_module(task["architecture"], task["weights"]), task["example"], task["out"])
+        if task["int8"]:
+            Path(task["int8"]).write_bytes(_quantized(Path(task["out"]), task["samples"]))
     except sandbox.ChildRefusalError as error:
         return sandbox.refuse(error)
     return 0
@@ -50,19 +54,40 @@ def _convert(module: Any, example: str, out: str) -> None:
         ) from error
 
 
-def _quantize(samples: str, out: str) -> None:
+def _quantized(plain: Path, samples: str) -> bytes:
+    from ai_edge_quantizer import calibrator, quantizer
+    from ai_edge_quantizer.utils import qsv_utils
+
+    recipe = _recipe()
+    measured = calibrator.Calibrator(plain.read_bytes(), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+    measured.calibrate({SIGNATURE: _rows(samples)}, recipe)
+    worker = quantizer.Quantizer(plain.read_bytes(), recipe.get_quantization_recipe())
+    return bytes(worker.quantize(measured.get_model_qsvs()).quantized_model)
+
+
+def _recipe() -> Any:
+    from ai_edge_quantizer import recipe_manager
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    recipe = recipe_manager.RecipeManager()
+    recipe.add_static_config(
+        regex=".*", operation_name=TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8
+    )
+    for name in STAYS_FLOAT:
+        recipe.add_quantization_config(
+            regex=".*", operation_name=TFLOperationName(name), algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
+    return recipe
+
+
+def _rows(samples: str) -> list[dict[str, Any]]:
     import numpy as np
-    from ai_edge_quantizer import quantizer, recipe
 
     with np.load(samples, allow_pickle=False) as archive:
         columns = [archive[name] for name in archive.files]
-    rows = [
-        {f"args_{i}": np.ascontiguousarray(column[row : row + 1]) for i, column in enumerate(columns)}
-        for row in range(len(columns[0]))
-    ]
-    worker = quantizer.Quantizer(out, recipe.static_wi8_ai8())
-    ranges = worker.calibrate({"serving_default": rows})
-    Path(out).write_bytes(bytes(worker.quantize(ranges).quantized_model))
+    count = range(len(columns[0]))
+    return [{f"args_{i}": np.ascontiguousarray(c[row : row + 1]) for i, c in enumerate(columns)} for row in count]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from outrider_protocol import ids
 
 EXPORT_TIMEOUT_S = 600
 EXAMPLE_ROWS = 2
+HEAVY = ("onnx", "onnxruntime", "onnxruntime.quantization", "onnxruntime.transformers.float16", "onnxslim", "jinja2")
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,21 @@ def run_child(module: str, source: TorchSource, out: Path, **more: str) -> None:
     task = {"architecture": source.architecture, "example": str(source.example), "out": str(out), **more}
     task["weights"] = str(source.weights) if source.weights else ""
     command = [sys.executable, "-m", module, json.dumps(task)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=EXPORT_TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise SourceError(f"{source.architecture}: no answer within {EXPORT_TIMEOUT_S} s") from error
-    if done.returncode == 0 and out.is_file():
-        return
-    raise _refusal(source, done.stdout, done.stderr)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        warm_up()
+        try:
+            stdout, stderr = child.communicate(timeout=EXPORT_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise SourceError(f"{source.architecture}: no answer within {EXPORT_TIMEOUT_S} s") from error
+    if child.returncode != 0 or not out.is_file():
+        raise _refusal(source, stdout, stderr)
+
+
+def warm_up() -> None:
+    """Import what the parent needs next, while the child exports on the other core."""
+    for name in HEAVY:
+        importlib.import_module(name)
 
 
 def _refusal(source: TorchSource, stdout: str, stderr: str) -> SourceError:
