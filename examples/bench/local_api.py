@@ -1,4 +1,4 @@
-"""Added latency of the local API beside FastAPI with JSON: `python examples/bench/local_api.py [--rounds N]`.
+"""Added latency of the local API beside FastAPI with JSON: `python -m examples.bench.local_api [--rounds N]`.
 
 Three ways to the same ONNX model, asked in turn within one run, so that a busy machine harms all alike:
 
