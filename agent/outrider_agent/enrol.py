@@ -195,8 +195,8 @@ def _exchange(request: Request, message: EnrolRequest) -> EnrolResponse:
     connection = _connection(url, request.token)
     try:
         connection.request("POST", f"{url.path.rstrip('/')}/api/v1/enrol", message.encode(), _headers())
-        response = connection.getresponse()
-        body = response.read(3 * limits.ROOT_BYTES)
+        with connection.getresponse() as response:
+            body = response.read(3 * limits.ROOT_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(f"{request.server}: {error}") from error
     finally:
