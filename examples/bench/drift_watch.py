@@ -161,11 +161,11 @@ def table(seeds: Sequence[int], rule: Rule) -> Iterator[str]:
 
 
 def cost_us(repeats: int = 200) -> tuple[float, float]:
-    """Median µs a record at batch 256: counting 16 variables over 32 bins, and scores plus detector on watch windows."""
+    """Median µs a record at batch 256: counting 16 variables over 32 bins; scores and detector on watch windows."""
     rng = np.random.default_rng(0)
     edges = tuple(float(edge) for edge in np.linspace(-2, 2, 31))
     counter = WindowCounter(tuple(Bins(f"v{n}", edges, (0,) * 32) for n in range(16)), len(CLASSES))
-    variables = {f"v{n}": rng.normal(size=256) for n in range(16)}
+    variables: dict[str, Floats] = {f"v{n}": rng.normal(size=256) for n in range(16)}
     probabilities = rng.dirichlet(np.ones(len(CLASSES)), 256)
     x, embedding = rng.normal(size=(256, 100, 6)).astype(np.float32), rng.normal(size=(256, 16))
     klass, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
