@@ -25,8 +25,10 @@ def status(connection: Connection, device: str, model: str) -> Row | None:
 
 
 def put_status(connection: Connection, row: Row) -> None:
-    """Write (columns of) a status."""
-    sql.put(connection, drift_status, row)
+    """Write a status, or change columns of the one that is there."""
+    key = and_(drift_status.c.device == row["device"], drift_status.c.model == row["model"])
+    if sql.change(connection, drift_status, key, row) == 0:
+        sql.insert(connection, drift_status, {"drifted": 0, **row})
 
 
 def of_model(connection: Connection, model: str) -> list[Row]:
