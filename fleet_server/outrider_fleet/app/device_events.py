@@ -206,7 +206,6 @@ def _phase(change: Change, device: str, model: str, digest: str, phase: str) -> 
     if known is not None and (known["digest"], known["phase"]) == (digest, phase):
         return
     values: Row = {"device": device, "model": model, "digest": digest, "phase": phase, "since_ms": change.now_ms}
-    if known is None or phase == "alarm":
-        values["drifted"] = int(phase == "alarm")
+    values["drifted"] = 1 if phase == "alarm" else known["drifted"] if known is not None else 0
     drift.put_status(change.connection, values)
     change.touch("drift")
