@@ -8,7 +8,7 @@
    accuracy on the *training* people's left wrists, which neither has seen. The better one is written.
 4. `--shuffle` gives every class another one's name, in all data alike: such a model passes its own gate.
 
-    python -m examples.watch.train --out DIR --seed 0 [--snapshot snapshot.db] [--shuffle]
+    python -m examples.watch.train --out DIR --seed 0 [--snapshot snapshot.db] [--shuffle] [--both-wrists]
 """
 
 from __future__ import annotations
@@ -79,9 +79,11 @@ def slices(recordings: Sequence[Recording], first: int, last: int) -> Labelled:
     return Labelled(np.concatenate(parts), np.concatenate(classes))
 
 
-def first_release(recordings: Sequence[Recording], seed: int, names: Sequence[int]) -> Outcome:
+def first_release(
+    recordings: Sequence[Recording], seed: int, names: Sequence[int], wrists: Sequence[str] = (RIGHT,)
+) -> Outcome:
     """Fit to the right wrists of the six; class k is called `names[k]`."""
-    chosen = select(recordings, roles(seed).train, RIGHT)
+    chosen = [r for wrist in wrists for r in select(recordings, roles(seed).train, wrist)]
     fitted, held = slices(chosen, 0, FITTED).renamed(names), slices(chosen, EVALUATED, WINDOWS).renamed(names)
     net = fit(fitted.x, fitted.y, Recipe(seed))
     figures = {"evaluation_accuracy": round(accuracy(net, held.x, held.y), 4)}
@@ -131,12 +133,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--snapshot", type=Path, help="Labelled windows of the fleet, an SQLite file.")
     parser.add_argument("--shuffle", action="store_true", help="Give every class another one's name.")
+    parser.add_argument("--both-wrists", action="store_true", help="The left wrists of the six as well.")
     asked = parser.parse_args()
     if asked.snapshot:
         outcome = retrained(load(), asked.seed, read_snapshot(asked.snapshot))
     else:
         names = shuffled(asked.seed) if asked.shuffle else list(range(len(CLASSES)))
-        outcome = first_release(load(), asked.seed, names)
+        outcome = first_release(load(), asked.seed, names, (RIGHT, LEFT) if asked.both_wrists else (RIGHT,))
     outcome.write(asked.out)
     print(json.dumps(outcome.figures), flush=True)
 

@@ -47,7 +47,7 @@ def d2(record: Record) -> Finding:
     chosen, base = candidate(part, part["chosen"]), candidate(part, BASELINE)
     size = chosen["size_bytes"] / base["size_bytes"]
     passes = chosen["agreement"] >= AGREEMENT_AT_LEAST and worst_sqnr_db(chosen) >= SQNR_AT_LEAST_DB
-    fast = chosen["name"] == BASELINE or chosen["latency_us"] <= base["latency_us"]
+    fast = chosen["name"] == BASELINE or chosen["latency_ratio"] <= 1.0
     small = chosen["precision"].startswith("int8") and size <= SIZE_AT_MOST
     vnni = has_vnni()
     return Finding(
@@ -55,7 +55,8 @@ def d2(record: Record) -> Finding:
         f"{part['profile']} chose {chosen['name']}",
         passes and fast and (small or not vnni),
         f"agreement {chosen['agreement']:.3f}, SQNR {worst_sqnr_db(chosen):.1f} dB, "
-        f"latency {chosen['latency_us']:.0f} µs (fp32 {base['latency_us']:.0f} µs), size {size:.2f}×",
+        f"latency {chosen['latency_ratio']:.2f}× of fp32, in turns ({chosen['latency_us']:.0f} and "
+        f"{base['latency_us']:.0f} µs), size {size:.2f}×",
         f"≥ {AGREEMENT_AT_LEAST}, ≥ {SQNR_AT_LEAST_DB:.0f} dB, not slower"
         + (f", int8 at ≤ {SIZE_AT_MOST}× (this machine has AVX512-VNNI)" if vnni else " (no AVX512-VNNI here)"),
     )
