@@ -59,7 +59,7 @@ check-imports: $(READY)
 	@report=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$report"; exit 1; }; echo "$$report" | grep "^Contracts:"
 
 check-docs: $(READY)
-	@$(BIN)/python -m pytest -q tests/docs
+	@$(BIN)/python -m pytest -q -m "not e2e" tests/docs
 
 format: $(READY) ## Put every file into its one form
 	@$(BIN)/ruff check --quiet --fix --exit-zero .
