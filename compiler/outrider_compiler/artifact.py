@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from outrider_compiler import engines, reference
-from outrider_compiler.candidates import Candidate
+from outrider_compiler.candidate import Candidate
 from outrider_compiler.outcome import Outcome
 from outrider_compiler.package import Artifact, Blobs, DeviceFile, add_artifact
 from outrider_compiler.request import BuildRequest

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outrider_compiler import artifact, choose, documents, lock, measure, normalise, package
-from outrider_compiler.candidates import Candidate, NotBuilt, Workshop
+from outrider_compiler.candidate import Candidate, NotBuilt
+from outrider_compiler.candidates import Workshop
 from outrider_compiler.errors import GateError, LockError, NothingBuiltError
 from outrider_compiler.host import this_host
 from outrider_compiler.outcome import Outcome

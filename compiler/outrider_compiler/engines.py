@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from outrider_compiler.candidates.candidate import Candidate
+from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import Array, Feeds
 from outrider_compiler.errors import UnsupportedModelError
 from outrider_profiles import Load

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider_compiler import checks, engines
-from outrider_compiler.candidates.candidate import Candidate
+from outrider_compiler.candidate import Candidate
 from outrider_compiler.errors import RefusedError
 from outrider_compiler.importers import onnx_file
 from outrider_compiler.normalise import convert, copied

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outrider_compiler import engines, latency, quality
-from outrider_compiler.candidates import Candidate, NotBuilt
+from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.data import Array, Feeds
 from outrider_compiler.errors import UnsupportedModelError
 from outrider_compiler.host import Host, proxy_reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from outrider_compiler.candidates.candidate import Candidate
+from outrider_compiler.candidate import Candidate
 
 FLOAT: Final = {"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul"}
 INTEGER: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from outrider_compiler.candidates import NotBuilt
+from outrider_compiler.candidate import NotBuilt
 from outrider_compiler.choose import Choice
 from outrider_compiler.errors import LockError
 from outrider_compiler.measure import Figures

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from outrider_compiler import checks, engines, graph_io
-from outrider_compiler.candidates.candidate import Candidate
+from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import Array, DataSet, Feeds
 from outrider_compiler.errors import UnsupportedModelError
 from outrider_compiler.graph_io import Meaning

@@ -4,7 +4,6 @@
 same needs share candidates: a `Workshop` builds each once.
 """
 
-from outrider_compiler.candidates.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates.workshop import Workshop
 
-__all__ = ["Candidate", "NotBuilt", "Workshop"]
+__all__ = ["Workshop"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outrider_compiler.candidates.candidate import Candidate, NotBuilt
+from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.normalise import finish
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from outrider_compiler.candidates.candidate import Candidate, NotBuilt
+from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.normalise import copied, finish
 from outrider_profiles import Int8
 

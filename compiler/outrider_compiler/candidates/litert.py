@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from outrider_compiler.candidates.candidate import Candidate, NotBuilt
+from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.data import DataSet
 from outrider_compiler.errors import SourceError
 from outrider_compiler.importers.imported import Imported

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import floats, int8, litert
 from outrider_compiler.candidates.calibrate import ranges
-from outrider_compiler.candidates.candidate import Candidate, NotBuilt
 from outrider_compiler.data import DataSet
 from outrider_compiler.importers.imported import Imported
 from outrider_compiler.normalise import convert, copied, opset_of
