@@ -289,14 +289,13 @@ class Worker:
         self._link.push_all()
 
     def _wait_for_lease(self) -> None:
-        """The next lease is on its way: read the channel for a moment, once, rather than answer without an id."""
-        if self._waited:
-            return
+        """The next lease is on its way: read the channel, and wait a moment for it, but once for each lease."""
+        wait_s = 0.0 if self._waited else LEASE_WAIT_S
         self._waited = True
-        deadline_s = time.monotonic() + LEASE_WAIT_S
+        deadline_s = time.monotonic() + wait_s
         while self._recorder.ledger.seq is None and not self._stopping:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or not select.select([self._link], [], [], left_s)[0]:
+            left_s = max(0.0, deadline_s - time.monotonic())
+            if not select.select([self._link], [], [], left_s)[0]:
                 return
             self._obey(self._link.receive())
 
