@@ -64,6 +64,11 @@ class Paths:
         return self.var / "outbox.db"
 
     @property
+    def lock(self) -> Path:
+        """Held by the one agent that runs here."""
+        return self.var / "agent.lock"
+
+    @property
     def update(self) -> Path:
         """update.json."""
         return self.var / "update.json"

@@ -6,7 +6,8 @@
 >>> backoff = Backoff(first_s=0.25, limit_s=30.0, uniform=lambda low, high: high)
 >>> [backoff.next_s() for _ in range(4)]
 [0.25, 0.5, 1.0, 2.0]
->>> backoff.succeeded(); backoff.next_s()
+>>> backoff.succeeded()
+... backoff.next_s()
 0.25
 """
 

@@ -167,7 +167,11 @@ class BrokerLink:
         client.max_inflight_messages_set(64)
         will = Presence(self._session, False).encode()
         client.will_set(topics.presence(self._device), will, qos=1, retain=True)
-        client.on_connect, client.on_message, client.on_subscribe = self._on_connect, self._on_message, self._on_subscribe
+        client.on_connect, client.on_message, client.on_subscribe = (
+            self._on_connect,
+            self._on_message,
+            self._on_subscribe,
+        )
         # Publishing from the loop's thread must only queue: writing belongs to the thread in `client.loop`.
         client.on_socket_register_write = _leave_writing_to_loop
         return client
@@ -183,9 +187,7 @@ class BrokerLink:
         if len(message.payload) <= limits.MESSAGE_BYTES:
             self._tell(Received(message.topic, bytes(message.payload)))
 
-    def _on_subscribe(
-        self, _client: mqtt.Client, _data: Any, mid: int, codes: list[Any], _properties: Any
-    ) -> None:
+    def _on_subscribe(self, _client: mqtt.Client, _data: Any, mid: int, codes: list[Any], _properties: Any) -> None:
         wanted = self._asked.pop(mid, ())
         refused = tuple(topic for topic, code in zip(wanted, codes, strict=False) if code.is_failure)
         if refused:

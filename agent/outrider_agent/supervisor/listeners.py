@@ -1,7 +1,7 @@
 """The listening sockets of the local API: made once a model, kept here, inherited by every worker of it.
 
 1. A swap of workers closes no listening socket: a connection attempt waits in the backlog and is never refused.
-2. The Unix socket is for owner and group (0660); a stale file in its place is removed, a live one is an error.
+2. The Unix socket is for owner and group (0660); a file of an earlier agent is replaced (`lock` lets one agent run).
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ def listen(path: Path, model: Model) -> Listeners:
 def listen_unix(path: Path, mode: int = 0o660) -> socket.socket:
     """A listening Unix socket; a stale file is replaced."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if path.exists() and _answers(path):
-        raise ConfigError(f"{path} is in use", "Another agent runs in this directory: stop it first.")
     path.unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX)
     try:
@@ -60,15 +58,6 @@ def listen_unix(path: Path, mode: int = 0o660) -> socket.socket:
     path.chmod(mode)
     server.listen(BACKLOG)
     return server
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
 
 
 def _listen_tcp(address: str) -> socket.socket:

@@ -25,6 +25,7 @@ from outrider_agent.paths import Paths
 from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Fact, Lost, Received, Refused
 from outrider_agent.supervisor.executions import Executions, now_ms
 from outrider_agent.supervisor.journal import Journal
+from outrider_agent.supervisor.lock import only_agent
 from outrider_agent.supervisor.loop import Loop, Timer
 from outrider_agent.supervisor.relay import UpdateRelay
 from outrider_agent.supervisor.reporter import Reporter
@@ -222,8 +223,8 @@ def run(paths: Paths, config: Config) -> None:
     """Run the agent in this process until a signal."""
     prepare(paths)
     os.umask(0o077)
-    supervisor = Supervisor(paths, config)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.stop())
-    supervisor.run()
-
+    with only_agent(paths.lock):
+        supervisor = Supervisor(paths, config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        supervisor.run()

@@ -18,6 +18,7 @@ from outrider_agent.errors import ConfigError
 from outrider_agent.outbox.store import Outbox
 from outrider_agent.supervisor.child import Child
 from outrider_agent.supervisor.listeners import listen_unix
+from outrider_agent.supervisor.lock import only_agent
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.sender import Sender
 from outrider_protocol import telemetry
@@ -76,7 +77,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     def write(code: str) -> list[str]:
-        head = "import os, sys, time\nfrom outrider_agent.control import Channel\nchannel = Channel.from_environment()\n"
+        head = (
+            "import os, sys, time\nfrom outrider_agent.control import Channel\nchannel = Channel.from_environment()\n"
+        )
         (tmp_path / "child_script.py").write_text(head + code)
         return ["child_script"]
 
@@ -127,7 +130,7 @@ def test_a_child_dies_with_its_supervisor(tmp_path: Path, script: Callable[[str]
     """AGT-SUP-7: kill -9 of the parent ends a child even while it is busy and reads nothing."""
     script("print(os.getpid(), flush=True)\ntime.sleep(60)")
     parent = (
-        "import sys; from outrider_agent.supervisor.loop import Loop; from outrider_agent.supervisor.child import Child\n"
+        "from outrider_agent.supervisor.loop import Loop\nfrom outrider_agent.supervisor.child import Child\n"
         "loop = Loop(); child = Child(loop, 'c', print, print); child.start(['child_script']); loop.run()"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
@@ -139,14 +142,16 @@ def test_a_child_dies_with_its_supervisor(tmp_path: Path, script: Callable[[str]
     until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "child's end")
 
 
-def test_a_live_socket_is_not_stolen(tmp_path: Path) -> None:
-    """AGT-SUP-8: a second agent in one directory is refused; a stale socket file is replaced."""
-    path = tmp_path / "s.sock"
-    first = listen_unix(path)
-    with pytest.raises(ConfigError, match="in use"):
-        listen_unix(path)
-    first.close()
-    listen_unix(path).close()
+def test_one_agent_a_directory(tmp_path: Path) -> None:
+    """AGT-SUP-8: a second agent in one directory is refused; what a killed one's child holds open blocks nothing."""
+    lock, path = tmp_path / "agent.lock", tmp_path / "s.sock"
+    with only_agent(lock):
+        orphaned = listen_unix(path)
+        with pytest.raises(ConfigError, match="in use"), only_agent(lock):
+            pass
+    with only_agent(lock):
+        listen_unix(path).close()
+    orphaned.close()
 
 
 class Link:
