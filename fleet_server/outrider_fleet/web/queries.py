@@ -213,7 +213,9 @@ def parents(connection: Connection, kind: str, name: str) -> Rows:
     """What this was made from: rows with `kind` and `id`."""
     e = t.lineage.c
     query = select(e.parent_kind.label("kind"), e.parent_id.label("id"))
-    written = _rows(connection, query.where(e.child_kind == kind, e.child_id == name).order_by(e.parent_kind, e.parent_id))
+    written = _rows(
+        connection, query.where(e.child_kind == kind, e.child_id == name).order_by(e.parent_kind, e.parent_id)
+    )
     if kind == "snapshot":
         return [*written, *_sources(connection, name)]
     return _of_prediction(connection, name) if kind == "prediction" else written
@@ -244,7 +246,9 @@ def children(connection: Connection, kind: str, name: str) -> Rows:
     """What was made from this: rows with `kind` and `id`."""
     e, s = t.lineage.c, t.snapshot_rows.c
     query = select(e.child_kind.label("kind"), e.child_id.label("id"))
-    written = _rows(connection, query.where(e.parent_kind == kind, e.parent_id == name).order_by(e.child_kind, e.child_id))
+    written = _rows(
+        connection, query.where(e.parent_kind == kind, e.parent_id == name).order_by(e.child_kind, e.child_id)
+    )
     column = {"recording": s.source, "prediction": s.prediction_id}.get(kind)
     if column is None:
         return written

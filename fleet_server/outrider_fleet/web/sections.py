@@ -156,4 +156,4 @@ def lineage_page(connection: Connection, kind: str, name: str) -> View | None:
     before = lineage.tree(kind, name, partial(queries.parents, connection))
     after = lineage.tree(kind, name, partial(queries.children, connection))
     known = before.branches or after.branches
-    return {"start": before, "before": before.branches, "after": after.branches} if known else None
+    return {"before": before, "after": after} if known else None

@@ -255,8 +255,9 @@ def _seed_rollouts(engine: Engine) -> None:
         state="aborted",
         phase=0,
         verdict="abort",
-        why="aborted in phase canary: 2 of 2 devices exposed, 2 ended; shadow: 52 of 60 bad (86.7%, 95% bounds 78.0% to 92.2%); "
-        "above: the limit is 35.0%",
+        why="aborted in phase canary: 2 of 2 devices exposed, 2 ended; "
+        "shadow: 52 of 60 bad (86.7%, 95% bounds 78.0% to 92.2%)"
+        "; above: the limit is 35.0%",
         created_by="operator:demo",
         run=None,
         created_ms=ago(12),
@@ -278,7 +279,6 @@ def _seed_rollouts(engine: Engine) -> None:
         phase = 0 if number in (1, 2) else 1
         state = "succeeded" if number <= 5 else "probation" if number < 8 else "downloading"
         put(engine, t.executions, execution_row("ro-000001", name, 1, version="1.0", phase=phase))
-        put(engine, t.executions, execution_row("ro-000003", name, 4, phase=phase, state=state))
         bad: dict[str, Any] = {"version": "1.1-bad", "phase": 0, "state": "failed_unchanged", "shadow_disagree": 26}
         bad |= {
             "error": "ShadowDisagreement",
@@ -286,8 +286,17 @@ def _seed_rollouts(engine: Engine) -> None:
             "attest_digest": None,
         }
         if phase:
-            bad = {"version": "1.1-bad", "phase": None, "state": "canceled", "ordered_ms": None, "epoch": None}
+            bad = {
+                "version": "1.1-bad",
+                "phase": None,
+                "state": "canceled",
+                "ordered_ms": None,
+                "epoch": None,
+                "shadow_n": 0,
+            }
+            bad |= {"latency_us": None, "attest_digest": None}
         put(engine, t.executions, execution_row("ro-000002", name, 3 if not phase else 0, **bad))
+        put(engine, t.executions, execution_row("ro-000003", name, 4, phase=phase, state=state))
     for minutes, kind, exposed, text in (
         (5, "created", 0, "har 1.1 to all: 8 devices"),
         (5, "exposed", 2, "phase canary: watch-01, watch-02"),

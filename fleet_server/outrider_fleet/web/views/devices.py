@@ -173,7 +173,7 @@ def execution_view(row: Row, phases: Sequence[str], now_ms: int) -> ExecutionVie
     return ExecutionView(
         device=Link(plain(row["device"], 80), device_href(row["device"])),
         rollout=Link(plain(rollout, 64), rollout_href(rollout)) if rollout else None,
-        order=f"{row['epoch']}.{row['seq']}" if row["seq"] is not None else "",
+        order=f"{row['epoch']}.{row['seq']}" if row["epoch"] is not None else "",
         release=f"{plain(row['model'], 64)} {plain(row['version'], 64)}",
         profile=plain(row["profile"], 64),
         purpose=plain(row["purpose"], 20),

@@ -119,7 +119,7 @@ def _mean_estimate(counts: Iterable[Row]) -> float | None:
 
 
 def alarm_chart(events: Sequence[Row], cleared: Iterable[Row], watched: int, now_ms: int) -> Chart:
-    """Devices in alarm over time: an event of phase `alarm` adds its device, a later clearing takes it away."""
+    """Drifted devices over time: an event of phase `alarm` adds its device, a later clearing takes it away."""
     alarms = [(row["at_ms"], row["device"], row["phase"] == "alarm") for row in events]
     changes = sorted([*alarms, *((row["cleared_ms"], row["device"], False) for row in cleared)])
     standing: set[str] = set()
@@ -135,7 +135,7 @@ def _alarm_label(points: Sequence[tuple[float, float]], watched: int) -> str:
     if not points:
         return "no drift event yet"
     most = max(value for _, value in points)
-    return f"devices in alarm over time: now {points[-1][1]:.0f}, at most {most:.0f}, of {watched} watched"
+    return f"devices not cleared since their alarm: now {points[-1][1]:.0f}, at most {most:.0f}, of {watched} watched"
 
 
 def _estimate_dots(estimates: Sequence[Row], events: Sequence[Row], now_ms: int) -> tuple[charts.Dot, ...]:

@@ -30,6 +30,17 @@ class Node:
     seen: bool = False
     cut: bool = False
 
+    @property
+    def boughs(self) -> list["Node"]:
+        """Branches that branch again."""
+        return [branch for branch in self.branches if branch.branches]
+
+    @property
+    def leaves(self) -> list[tuple[str, list["Node"]]]:
+        """The other branches, by kind."""
+        ends = [branch for branch in self.branches if not branch.branches]
+        return [(kind, [end for end in ends if end.kind == kind]) for kind in dict.fromkeys(end.kind for end in ends)]
+
 
 def node(kind: str, name: str) -> Node:
     """A node without branches; `page` leads to its own page, where there is one."""

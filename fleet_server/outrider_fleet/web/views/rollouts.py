@@ -93,16 +93,10 @@ def settings_of(spec: Any) -> tuple[Fact, ...]:
     if not isinstance(spec, Mapping):
         return ()
     gates = spec.get("gates")
-    named = {f"gate {name}": _gate(value) for name, value in gates.items()} if isinstance(gates, Mapping) else {}
+    named = {f"gate {name}": value for name, value in gates.items()} if isinstance(gates, Mapping) else {}
     parameters = spec.get("parameters")
     timeout = {"execution_timeout_s": spec["execution_timeout_s"]} if "execution_timeout_s" in spec else {}
     return facts({**named, **(parameters if isinstance(parameters, Mapping) else {}), **timeout})
-
-
-def _gate(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return ", ".join(f"{plain(str(name), 40).replace('_', ' ')} {plain(part, 40)}" for name, part in value.items())
 
 
 def rollout_view(row: Row, progress: Iterable[Row], now_ms: int) -> RolloutView:
@@ -134,7 +128,9 @@ def _phase_views(row: Row, phases: Sequence[Phase], counted: list[Row], total: i
     for number, phase in enumerate(phases):
         bound = phase.bound(total)
         mine = [item for item in counted if item["phase"] == number and item["exposed"]]
-        views.append(_phase_view(phase, max(0, bound - before), mine, current=number == row["phase"]))
+        views.append(
+            _phase_view(phase, max(0, bound - before), mine, current=number == row["phase"] and row["ended_ms"] is None)
+        )
         before = max(before, bound)
     return tuple(views)
 

@@ -80,6 +80,10 @@ def facts(value: Any, most: int = 24) -> tuple[Fact, ...]:
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{plain(str(name), 40)} {plain(_rounded(part), 60)}" for name, part in list(value.items())[:8]
+        )
     return float(f"{value:.4g}") if isinstance(value, float) and abs(value) < 1e4 else value
 
 
