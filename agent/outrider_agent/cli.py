@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="outrider-agent", description="Runs releases on this device.")
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _enrol_options(commands.add_parser("enrol", help="join a fleet: make a key, get a certificate, learn whom to trust"))
+    _enrol_options(
+        commands.add_parser("enrol", help="join a fleet: make a key, get a certificate, learn whom to trust")
+    )
     run = commands.add_parser("run", help="run the agent in the foreground")
     run.add_argument("--verbose", action="store_true", help="log more")
     run.set_defaults(command=_run)

@@ -168,7 +168,9 @@ def parse(document: dict[str, Any], file: str = "agent.toml") -> Config:
 def _models(value: Any, where: str) -> dict[str, Model]:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} must be a table")
-    return {_named(ids.model_name, name, where): _section(Model, item, f"{where}.{name}") for name, item in value.items()}
+    return {
+        _named(ids.model_name, name, where): _section(Model, item, f"{where}.{name}") for name, item in value.items()
+    }
 
 
 def _section(kind: type[T], value: Any, where: str) -> T:

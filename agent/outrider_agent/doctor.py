@@ -86,10 +86,12 @@ def _broker(paths: Paths, config: Config) -> str:
     names = ("device.pem", "device.key", "ca.pem")
     try:
         context = Credentials(*(paths.identity / name for name in names)).context()
-        with socket.create_connection(address, CONNECT_S) as plain:
-            with context.wrap_socket(plain, server_hostname=config.broker.host) as secured:
-                return f"{config.broker.host}:{config.broker.port} answers with {secured.version()}"
+        plain = socket.create_connection(address, CONNECT_S)
+        with plain, context.wrap_socket(plain, server_hostname=config.broker.host) as secured:
+            return f"{config.broker.host}:{config.broker.port} answers with {secured.version()}"
     except ssl.SSLError as error:
-        raise UnreachableError(f"{address[0]}:{address[1]}: {error}", "Enrol again: the certificates differ.") from error
+        raise UnreachableError(
+            f"{address[0]}:{address[1]}: {error}", "Enrol again: the certificates differ."
+        ) from error
     except OSError as error:
         raise UnreachableError(f"{address[0]}:{address[1]}: {error}") from error

@@ -164,9 +164,7 @@ def _check_certificate(answer: EnrolResponse, key: EllipticCurvePrivateKey, requ
         raise EnrolmentError(f"the certificate is for {names}, not for {request.device} and its key", hint)
 
 
-def _write(
-    paths: Paths, disk: Durable, key: EllipticCurvePrivateKey, answer: EnrolResponse, found: Identity
-) -> None:
+def _write(paths: Paths, disk: Durable, key: EllipticCurvePrivateKey, answer: EnrolResponse, found: Identity) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     disk.make_directory(paths.identity)
@@ -243,9 +241,9 @@ def _pinned_context(host: str, port: int, ca_sha256: str) -> ssl.SSLContext:
     looking.check_hostname = False
     looking.verify_mode = ssl.CERT_NONE
     try:
-        with socket.create_connection((host, port), TIMEOUT_S) as plain:
-            with looking.wrap_socket(plain, server_hostname=host) as shown:
-                chain = _shown_chain(shown)
+        plain = socket.create_connection((host, port), TIMEOUT_S)
+        with plain, looking.wrap_socket(plain, server_hostname=host) as shown:
+            chain = _shown_chain(shown)
     except OSError as error:
         raise UnreachableError(f"{host}:{port}: {error}") from error
     pinned = [der for der in chain if hashlib.sha256(der).hexdigest() == ca_sha256]

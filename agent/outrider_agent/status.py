@@ -55,5 +55,7 @@ def _execution(execution: dict[str, Any] | None) -> str:
     if execution is None:
         return "none"
     target, error = execution["target"], execution["detail"].get("error", "")
-    ended = f"{target['model']} {target['release']}: {execution['stage']} (order {execution['epoch']}/{execution['seq']})"
+    ended = (
+        f"{target['model']} {target['release']}: {execution['stage']} (order {execution['epoch']}/{execution['seq']})"
+    )
     return f"{ended}, {error}" if error else ended

@@ -16,8 +16,7 @@ from outrider_agent.predict import only_model, read_inputs
 from outrider_agent.status import text
 from outrider_agent.update import identity
 from outrider_protocol.trust import Identity
-from tests.agent.supervisor.conftest import authority, world  # noqa: F401  # fixtures
-from tests.agent.supervisor.conftest import World
+from tests.agent.supervisor.conftest import World, authority, world  # noqa: F401  # fixtures
 from tests.agent.worker.kit import windows
 
 
@@ -103,7 +102,7 @@ def test_status_and_predict_on_a_running_agent(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """AGT-CLI-4: status says what runs and how the last execution ended; predict answers as an application would see."""
+    """AGT-CLI-4: status says what runs and how the last execution ended; predict answers as for an application."""
     world.agent.start()
     artifact = world.install("1.0")
     monkeypatch.setenv("OUTRIDER_HOME", str(world.agent.home))

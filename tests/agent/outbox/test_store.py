@@ -234,4 +234,3 @@ def _deliver(outbox: Outbox, server: Server, stream: str, lose: Callable[[], boo
             server.receive(stream, item.seq, item.prev)
     if not lose():
         outbox.ack(stream, server.committed[stream])
-

@@ -1,4 +1,4 @@
-"""A small fleet for agent tests: a real broker with mutual TLS, signed trust metadata, a server that commits and acks."""
+"""A small fleet for agent tests: a real broker with mutual TLS, signed metadata, a server that commits and acks."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ class Broker:
             max_payload: 1MB
             jetstream {{ store_dir: "{directory}/store" }}
             mqtt {{ host: 127.0.0.1, port: {self.port}
-              tls {{ cert_file: "{ca}/server.pem", key_file: "{ca}/server.key", ca_file: "{ca}/ca.pem", verify: true }} }}
+              tls {{ cert_file: "{ca}/server.pem", key_file: "{ca}/server.key",
+                ca_file: "{ca}/ca.pem", verify: true }} }}
             """
         )
         self.process: subprocess.Popen[bytes]
@@ -176,7 +177,9 @@ class Trust:
             director.DIRECTOR_TARGET: self.director().encode(),
             director.FLOORS_TARGET: director.Floors(self.min_counter).encode(),
         }
-        role = signing.sign_role(Targets(self.version, expires=self.expires, targets=self.targets), [self.keys["pipeline"]])
+        role = signing.sign_role(
+            Targets(self.version, expires=self.expires, targets=self.targets), [self.keys["pipeline"]]
+        )
         pipeline = signing.tuf_key(self.keys["pipeline"])
         delegated = DelegatedRole(model, [pipeline.keyid], 1, False, paths=[f"{model}/*/*"])
         top = Targets(

@@ -1,4 +1,4 @@
-"""The agent as it runs: real processes, a real broker, real signatures. Each test leaves a succeeded release serving."""
+"""The agent as it runs: real processes, a real broker, real signatures. Each test leaves a good release serving."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_killed_while_activating_it_resumes(world: World) -> None:
 
 
 def test_no_key_is_lost_or_used_twice(world: World) -> None:
-    """AGT-OUT-2: across the broker's death every key is committed; a lease that dies with the agent is a declared gap."""
+    """AGT-OUT-2: across the broker's death every key is committed; a lease that died with the agent is a gap."""
     world.agent.start()
     world.install("1.0")
     given = world.infer(25)

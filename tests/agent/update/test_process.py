@@ -147,7 +147,7 @@ def test_already_installed(device: Device) -> None:
 
 
 def test_without_metadata_the_last_trusted_set_stands(device: Device) -> None:
-    """AGT-UPD-4: no bundle: transient on a new device; on one that has verified it before, the order is judged by it."""
+    """AGT-UPD-4: no bundle: transient on a new device; one that verified a bundle before judges by that."""
     artifact = device.artifact("1.0")
     device.supply.silent = {topics.TRUST_ONLINE}
     said = device.update(device.trust.order(order_of(artifact)))

@@ -73,7 +73,7 @@ def test_an_older_bundle_does_not_win(house: House) -> None:
 
 
 def test_a_newer_timestamp_is_remembered_after_a_failure(house: House) -> None:
-    """AGT-UPD-4: a set whose targets are forged fails; the timestamp that was seen is kept, so that no older one wins."""
+    """AGT-UPD-4: a set with forged targets fails; the timestamp that was seen is kept, so that no older one wins."""
     good = house.bundle()
     house.refresh(good)
     before = house.stored()["timestamp.json"]
