@@ -96,7 +96,7 @@ setup-litert: $(READY) ## The compiler's LiteRT exporter as well (about 1 GB)
 	@$(PIP) -c constraints.txt -e 'compiler[litert]' --no-build-isolation
 
 clean: ## Remove what the commands above made, the virtual environments too
-	@rm -rf $(VENV) .venvs .demo bench-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .demo bench-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## This list
