@@ -48,7 +48,7 @@ class ReferenceStatistics:
     channels: Gaussian | None
     scores: dict[str, Matrix] = field(default_factory=dict)
     accuracy: float | None = None
-    average_run_length: int = 100_000
+    average_run_length: int = 10_000
 
     def encode(self) -> bytes:
         """Canonical bytes."""
