@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from outrider_fleet.app import blobs, enrol, incoming, ingest, publish_release, tokens
 from outrider_fleet.app.fleet import Fleet
+from outrider_fleet.app.incoming import Incoming
 from outrider_fleet.app.publish_release import Upload
 from outrider_fleet.config import FleetConfig, Home
 from outrider_fleet.pki.ca import CertificateAuthority
@@ -104,18 +107,27 @@ class Release:
 class House:
     """One fleet and its devices."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, earlier: House | None = None) -> None:
+        self.directory = directory
         self.home, self.offline = Home(directory / "home"), Offline(directory / "offline")
         self.pipeline = directory / "pipeline.pem"
-        self.home.blobs.mkdir(parents=True)
-        self.authority = CertificateAuthority.create(self.home.ca, fleet="test")
-        ceremony.init_trust(self.home.path, self.offline, fleet="test")
-        ceremony.delegate(self.home.path, self.offline, "har", ceremony.make_pipeline_key(self.pipeline))
+        if earlier is None:
+            self._found()
+        else:
+            shutil.copytree(earlier.directory, directory, dirs_exist_ok=True)
+        self.authority = CertificateAuthority.load(self.home.ca)
         self.clock = Clock(int(dt.datetime.now(dt.UTC).timestamp() * 1000))
         self.signer = Signer(self.home.path)
-        self.broker = Recorder()
-        self.fleet = self.compose(starts=1)
-        self.seqs: dict[tuple[str, str], int] = {}
+        self.broker = Recorder(list(earlier.broker.sent) if earlier else [])
+        self.seqs: dict[tuple[str, str], int] = dict(earlier.seqs) if earlier else {}
+        self.starts = earlier.starts + 1 if earlier else 1
+        self.fleet = self.compose(self.starts)
+
+    def _found(self) -> None:
+        self.home.blobs.mkdir(parents=True)
+        CertificateAuthority.create(self.home.ca, fleet="test")
+        ceremony.init_trust(self.home.path, self.offline, fleet="test")
+        ceremony.delegate(self.home.path, self.offline, "har", ceremony.make_pipeline_key(self.pipeline))
 
     def compose(self, starts: int) -> Fleet:
         """A server on this home, as after `starts` starts."""
@@ -138,7 +150,8 @@ class House:
         self.fleet.database.close()
         self.signer.journal.close()
         self.signer = Signer(self.home.path)
-        self.fleet = self.compose(starts=2)
+        self.starts += 1
+        self.fleet = self.compose(self.starts)
 
     def close(self) -> None:
         self.fleet.database.close()
@@ -168,7 +181,20 @@ class House:
         """A message of a device arrives."""
         message = incoming.parse(topics.up(device, leaf), payload)
         assert message is not None
-        ingest.commit(self.fleet, [message])
+        if self._held is None:
+            ingest.commit(self.fleet, [message])
+        else:
+            self._held.append(message)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What arrives meanwhile is committed in one transaction."""
+        self._held, held = [], self._held
+        yield
+        messages, self._held = self._held, held
+        ingest.commit(self.fleet, messages)
+
+    _held: list[Incoming] | None = None
 
     def batch(self, device: str, stream: str, body: bytes, *, seq: int | None = None, prev: int | None = None) -> int:
         """The next batch of a stream arrives; returns its sequence."""
@@ -195,15 +221,16 @@ class House:
         said = ExecutionReport(order.epoch, order.seq, order.model, order.release, order.manifest, state, detail)
         self.event(device, "execution", said.body())
 
-    def succeed(self, device: str, answered: int = 12) -> None:
+    def succeed(self, device: str, answered: int = 12, phase: str = "baseline") -> None:
         """The device lives through the whole execution of its present order."""
         order = self.order(device)
         assert order is not None
-        for state in ("downloading", "verifying", "staged", "validating", "activating", "probation"):
-            self.report(device, state)
         attest = {"digest": order.manifest, "model_sha256": "ab" * 32, "pid": 7, "answered": answered}
-        self.report(device, "succeeded", attest=attest)
-        self.state(device, digest=order.manifest, version=order.release, phase="baseline")
+        with self.together():
+            for state in ("downloading", "verifying", "staged", "validating", "activating", "probation"):
+                self.report(device, state)
+            self.report(device, "succeeded", attest=attest)
+            self.state(device, digest=order.manifest, version=order.release, phase=phase)
 
     def state(self, device: str, *, digest: str, version: str, phase: str, **changes: Any) -> None:
         """The device says what it runs and in which phase its drift is."""
