@@ -290,6 +290,7 @@ class Agent:
         folder.mkdir(parents=True)
         for name in ("pem", "key"):
             (folder / f"device.{name}").write_bytes((authority.directory / f"{device}.{name}").read_bytes())
+        (folder / "device.key").chmod(0o600)
         (folder / "ca.pem").write_bytes((authority.directory / "ca.pem").read_bytes())
         (folder / "root.json").write_bytes(trust_roots.roots[1])
         (folder / "identity.json").write_bytes(identity.encode(self.identity))
