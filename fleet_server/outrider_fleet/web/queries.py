@@ -209,6 +209,18 @@ def snapshots(connection: Connection, limit: int = LIMIT) -> Rows:
     return _rows(connection, _before(t.snapshots, t.snapshots.c.digest, None), limit)
 
 
+def exists(connection: Connection, kind: str, name: str) -> bool:
+    """Whether the store holds a release, run, snapshot or rollout of this name."""
+    r = t.releases.c
+    keys = {
+        "release": r.model + "/" + r.version,
+        "run": t.runs.c.id,
+        "snapshot": t.snapshots.c.digest,
+        "rollout": t.rollouts.c.id,
+    }
+    return kind in keys and _one(connection, select(keys[kind].label("id")).where(keys[kind] == name)) is not None
+
+
 def parents(connection: Connection, kind: str, name: str) -> Rows:
     """What this was made from: rows with `kind` and `id`."""
     e = t.lineage.c

@@ -152,8 +152,8 @@ def rollout_page(connection: Connection, name: str, want: Want) -> View | None:
 
 
 def lineage_page(connection: Connection, kind: str, name: str) -> View | None:
-    """Both trees of one thing, or `None` where lineage does not know it."""
+    """Both trees of one thing, or `None` where nobody knows it."""
     before = lineage.tree(kind, name, partial(queries.parents, connection))
     after = lineage.tree(kind, name, partial(queries.children, connection))
-    known = before.branches or after.branches
+    known = before.branches or after.branches or queries.exists(connection, kind, name)
     return {"before": before, "after": after} if known else None

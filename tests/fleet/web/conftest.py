@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, create_engine, insert
+from sqlalchemy import Engine, create_engine, event, insert
 
 from outrider_fleet.store import tables as t
 from outrider_fleet.web import pages
@@ -379,6 +380,8 @@ def _seed_training(engine: Engine) -> None:
     }
     put(engine, t.runs, run, {**later, "progress": {"text": "epoch 12 of 30", "ratio": 0.4}, "created_ms": ago(1)})
     edges = [
+        ("rollout", "ro-000001", "release", "har/1.0"),
+        ("rollout", "ro-000002", "release", "har/1.1-bad"),
         ("rollout", "ro-000003", "release", "har/1.1"),
         ("release", "har/1.1", "run", "run-000001"),
         ("run", "run-000001", "snapshot", digest("snap")),
@@ -406,20 +409,46 @@ def seed(engine: Engine) -> None:
     _seed_training(engine)
 
 
-@pytest.fixture
-def bare_engine(tmp_path: Path) -> Iterator[Engine]:
-    """A database with every table and no row."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'fleet.db'}")
-    t.metadata.create_all(engine)
+def _opened(file: Path) -> Engine:
+    """A database that need not outlive the machine."""
+    engine = create_engine(f"sqlite:///{file}")
+
+    @event.listens_for(engine, "connect")
+    def _hurry(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    return engine
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files: `bare.db` with every table and no row, and `full.db` in the middle of the story."""
+    folder = tmp_path_factory.mktemp("web")
+    for name in ("bare", "full"):
+        engine = _opened(folder / f"{name}.db")
+        t.metadata.create_all(engine)
+        if name == "full":
+            seed(engine)
+        engine.dispose()
+    return folder
+
+
+def _copy(source: Path, folder: Path) -> Iterator[Engine]:
+    engine = _opened(Path(shutil.copy(source, folder / "fleet.db")))
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def engine(bare_engine: Engine) -> Engine:
+def bare_engine(databases: Path, tmp_path: Path) -> Iterator[Engine]:
+    """A database without a row."""
+    yield from _copy(databases / "bare.db", tmp_path)
+
+
+@pytest.fixture
+def engine(databases: Path, tmp_path: Path) -> Iterator[Engine]:
     """A database in the middle of the story."""
-    seed(bare_engine)
-    return bare_engine
+    yield from _copy(databases / "full.db", tmp_path)
 
 
 def application(engine: Engine, fleet: str = "watch fleet") -> FastAPI:

@@ -33,6 +33,15 @@ PAGES = [
 ]
 
 
+RUN: dict[str, Any] = {
+    **dict.fromkeys(("model", "state", "requested_by", "snapshot", "base_version", "version"), "x"),
+    "reason": {},
+    "counter": 9,
+    "created_ms": ago(1),
+    "updated_ms": ago(1),
+}
+
+
 def text(html: str) -> str:
     """What a reader sees, tags and runs of white space taken out."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
@@ -88,7 +97,7 @@ def test_rollouts_of_the_same_moment_are_paged(bare_engine: Engine, bare_client:
     put(bare_engine, t.rollouts, *(rollout_row(name, created_ms=ago(5)) for name in names))
     seen = _walk(bare_client, "/rollouts", r'href="/rollouts/(ro-\d+)"')
     assert [len(page) for page in seen] == [200, 50]
-    assert sum(seen, []) == names[::-1]
+    assert [name for page in seen for name in page] == names[::-1]
 
 
 def test_executions_are_paged(bare_engine: Engine, bare_client: Client) -> None:
@@ -184,6 +193,13 @@ def test_lineage_goes_both_ways(client: Client) -> None:
         assert said in text(client.get("/lineage/rollout/ro-000003").text)
     forth = text(client.get("/lineage/recording/person-7/recording-1").text)
     assert all(said in forth for said in (digest("snap")[7:19], "run-000001", "har/1.1", "ro-000003"))
+
+
+def test_a_release_alone_has_a_lineage_page(client: Client, engine: Engine) -> None:
+    """WEB-PAG-10: what exists and is made from nothing says so; what does not exist is unknown."""
+    put(engine, t.runs, {**RUN, "id": "run-alone"})
+    assert "it begins here" in client.get("/lineage/run/run-alone").text
+    assert client.get("/lineage/run/run-none").status_code == 404
 
 
 @pytest.mark.parametrize("path", PAGES)

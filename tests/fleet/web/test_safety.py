@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from outrider_fleet.store import tables as t
 from outrider_fleet.web import assets
 from outrider_fleet.web.sections import SECTIONS
-from tests.fleet.web.conftest import Client, ago, application, device_row, digest, execution_row, put, rollout_row, seed
+from tests.fleet.web.conftest import Client, ago, application, device_row, digest, execution_row, put, rollout_row
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}&lt;\u202e\x00"
 ODD: list[Any] = [
@@ -80,8 +80,8 @@ def spoil(engine: Engine) -> None:
         engine,
         t.releases,
         {
-            "model": EVIL, "version": EVIL, "counter": 1, "state": EVIL, "role_version": 1, "role_metadata": "", "index_json": "",
-            "run": EVIL, "created_by": EVIL, "created_ms": ago(1),
+            "model": EVIL, "version": EVIL, "counter": 1, "state": EVIL, "role_version": 1, "role_metadata": "",
+            "index_json": "", "run": EVIL, "created_by": EVIL, "created_ms": ago(1),
         },
     )  # fmt: skip
     put(
@@ -101,8 +101,9 @@ def spoil(engine: Engine) -> None:
 def run_row(name: str, **values: Any) -> dict[str, Any]:
     """A training run whose texts are all `name`."""
     return {
-        "id": name, "model": name, "state": name, "requested_by": name, "reason": {}, "snapshot": name, "base_version": name,
-        "version": name, "counter": 9, "claimed_by": name, "rollout": name, "created_ms": ago(1), "updated_ms": ago(1), **values,
+        "id": name, "model": name, "state": name, "requested_by": name, "reason": {}, "snapshot": name,
+        "base_version": name, "version": name, "counter": 9, "claimed_by": name, "rollout": name,
+        "created_ms": ago(1), "updated_ms": ago(1), **values,
     }  # fmt: skip
 
 
@@ -181,17 +182,16 @@ def test_no_other_file_is_served(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_odd_json_never_fails_a_page(bare_engine: Engine, odd: Any) -> None:
+def test_odd_json_never_fails_a_page(engine: Engine, odd: Any) -> None:
     """WEB-SAF-4: whatever form a stored value has, every page that shows it answers."""
-    seed(bare_engine)
-    put(bare_engine, t.devices, device_row("odd", facts=odd, digest=None, attest_digest=None, model=None, version=None))
-    put(bare_engine, t.rollouts, rollout_row("ro-odd", spec=odd))
-    put(bare_engine, t.executions, execution_row("ro-odd", "odd", 1, phase=99))
+    put(engine, t.devices, device_row("odd", facts=odd, digest=None, attest_digest=None, model=None, version=None))
+    put(engine, t.rollouts, rollout_row("ro-odd", spec=odd))
+    put(engine, t.executions, execution_row("ro-odd", "odd", 1, phase=99))
     report = {"device": "odd", "epoch": 1, "seq": 1, "state": "?", "detail": odd, "at_ms": -5, "clock_ok": 0}
-    put(bare_engine, t.execution_events, {**report, "received_ms": 2**62, "applied": 0})
-    put(bare_engine, t.runs, run_row("r-odd", reason=odd, progress=odd, result=odd))
+    put(engine, t.execution_events, {**report, "received_ms": 2**62, "applied": 0})
+    put(engine, t.runs, run_row("r-odd", reason=odd, progress=odd, result=odd))
     put(
-        bare_engine,
+        engine,
         t.snapshots,
         {
             "digest": digest("odd"),
@@ -203,7 +203,7 @@ def test_odd_json_never_fails_a_page(bare_engine: Engine, odd: Any) -> None:
             "created_ms": 2**62,
         },
     )
-    client = Client(application(bare_engine))
+    client = Client(application(engine))
     for path in ("/", "/devices/odd", "/rollouts/ro-odd", f"/lineage/snapshot/{digest('odd')}"):
         assert client.get(path).status_code in (200, 404), path
     assert client.get("/devices/odd").status_code == 200
