@@ -1,6 +1,6 @@
 """The training runner that `up` starts: its own process, with its own token.
 
-1. It is started as soon as `runner.toml` is in the home, and again when it dies.
+1. It is started as soon as `training.toml` is in the home, and again when it dies.
 2. It ends with the server (its standard input is the server's leash).
 """
 
@@ -30,7 +30,7 @@ class RunnerProcess:
 
     def look(self) -> None:
         """Start it where it should run and does not."""
-        if self.pid is not None or not (self._home.path / "runner.toml").exists():
+        if self.pid is not None or not (self._home.path / "training.toml").exists():
             return
         if self._process is not None:
             _log.warning("the training runner ended with status %d, starting it again", self._process.returncode)
