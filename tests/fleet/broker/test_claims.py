@@ -4,6 +4,7 @@ import base64
 import contextlib
 import fnmatch
 import json
+from pathlib import Path
 from typing import Any
 
 import nkeys
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from outrider_fleet.broker.claims import Issuer, Request, read_request
 from outrider_fleet.broker.permissions import FLEET, permissions
+from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_protocol import ids, topics
 from outrider_protocol.errors import MalformedError
 
@@ -84,6 +86,16 @@ def test_without_a_verified_chain_no_name(info: dict[str, str]) -> None:
     """BRK-2: a client that is not MQTT, or has no verified certificate, has no name."""
     body = {"nats": {"client_info": info, "server_id": {"id": "N"}, "user_nkey": "U", "client_tls": {}}}
     assert read_request(_token(body)).client is None
+
+
+def test_a_certificate_alone_is_no_mqtt_client(tmp_path: Path) -> None:
+    """BRK-2: the same verified certificate over another protocol than MQTT has no name."""
+    ca = CertificateAuthority.create(tmp_path / "ca")
+    pem = ca.issue_fleet().certificate_pem.decode()
+    for kind, name in (("mqtt", "_fleet"), ("nats", None), ("leafnode", None)):
+        nats = {"client_info": {"type": kind, "mqtt_id": "_fleet"}, "client_tls": {"verified_chains": [[pem]]}}
+        body = {"nats": {**nats, "server_id": {"id": "N"}, "user_nkey": "U"}}
+        assert read_request(_token(body)).client == name
 
 
 def test_grant_ends_with_the_certificate() -> None:

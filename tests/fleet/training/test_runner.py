@@ -151,15 +151,21 @@ def test_time_limit(place: Place) -> None:
 
 def test_progress_keeps_the_claim(place: Place) -> None:
     """TRN-8: while a step runs, its last line is reported again and again; a server that is away does not end it."""
-    script = (place.directory / "train.py").read_text()
-    wait = (
-        "from threading import Event\nfor n in range(6):\n    print('epoch', n, flush=True)\n    Event().wait(0.06)\n"
-    )
-    (place.directory / "train.py").write_text(wait + script)
-    place.runner().run_once()
-    run = place.state.runs[0]
+    wait = "from pathlib import Path\nfrom threading import Event\nprint('epoch 0', flush=True)\n"
+    wait += "while not Path('go').exists():\n    Event().wait(0.01)\n"
+    (place.directory / "train.py").write_text(wait + (place.directory / "train.py").read_text())
+    runner, state, run = place.runner(), place.state, place.state.runs[0]
+    working = threading.Thread(target=runner.run_once)
+    working.start()
+    with state.changed:
+        assert state.changed.wait_for(lambda: run.progress.count("train: epoch 0") >= 2, 10)
+    state.down, before, pause = True, len(state.requests), threading.Event()
+    while len(state.requests) < before + 2 and working.is_alive():
+        pause.wait(0.01)
+    state.down = False
+    (place.directory / "go").touch()
+    working.join(20)
     assert run.state == "succeeded"
-    assert [text for text in run.progress if text.startswith("train: epoch")]
 
 
 def test_lost_lease_stops_the_runner(place: Place) -> None:
