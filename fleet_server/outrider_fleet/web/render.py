@@ -16,6 +16,8 @@ CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# What a `change` event may name; the pages fetch everything on a word that is not among these.
+WORDS: Final = "devices drift executions labels predictions releases rollouts runs snapshots"
 HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -37,7 +39,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals.update(fleet=fleet, asset=assets.url)
+        self._templates.globals.update(fleet=fleet, asset=assets.url, words=WORDS)
 
     def page(self, template: str, *, status: int = 200, **view: Any) -> HTMLResponse:
         """One response; raises jinja2's errors for a template that asks for what `view` lacks."""

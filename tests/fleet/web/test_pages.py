@@ -76,6 +76,16 @@ def test_a_detail_fragment_is_what_its_page_holds(client: Client, kind: str, nam
     assert re.sub(r"\s+", "", fragment) in re.sub(r"\s+", "", client.get(f"/{kind}s/{name}").text)
 
 
+def test_parts_list_words_that_the_page_knows(client: Client) -> None:
+    """WEB-LIV-1: what the server says of changes, and what parts listen to, are the same words."""
+    for path in ("/", "/devices/watch-01", "/rollouts/ro-000003"):
+        page = client.get(path).text
+        (known,) = re.findall(r'data-words="([^"]+)"', page)
+        assert {word for part in re.findall(r'data-live="([^"]+)"', page) for word in part.split()} <= set(
+            known.split()
+        )
+
+
 def test_pages_lead_on_by_plain_links(client: Client) -> None:
     """WEB-PAG-2: every link of the front page is an address that answers, without any script."""
     links = set(re.findall(r'href="(/[^"#]*)"', client.get("/").text))

@@ -1,6 +1,6 @@
 // Keeps the page live: the server says what changed, the parts of the page that show it are fetched again.
 //
-// 1. A part lists in `data-live` the words that concern it; a word that no part lists concerns every part.
+// 1. A part lists in `data-live` the words that concern it; a word that the page does not know concerns every part.
 // 2. Changes are gathered: one refresh within a second, however many events come.
 // 3. While the stream is away the page says so; once it is back everything is fetched again.
 (() => {
@@ -10,6 +10,7 @@
   const APART_MS = 1000;
   const state = document.getElementById("live-state");
   const parts = () => Array.from(document.querySelectorAll("[data-live]"));
+  const known = new Set(document.body.dataset.words.split(" "));
   const words = (part) => (part.dataset.live || "").split(" ");
   let waiting = new Set();
   let timer = null;
@@ -25,7 +26,6 @@
   const refresh = () => {
     timer = null;
     latest = Date.now();
-    const known = new Set(parts().flatMap(words));
     const all = Array.from(waiting).some((word) => !known.has(word));
     for (const part of parts()) {
       if (all || words(part).some((word) => waiting.has(word))) {
