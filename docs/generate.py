@@ -2,7 +2,7 @@
 
 1. `docs/reference/<program>.md` is written whole, from the programs' own command definitions.
 2. A block `<!-- generated: NAME by `make X` -->` … `<!-- end -->` is filled from `bench-out/NAME.md` or, for `demo`,
-   from the newest `.demo/*/summary.json`. What was not run here leaves its block as it is.
+   from the newest run under `.demo`, by its checker. What was not run here leaves its block as it is.
 3. The same inputs give the same bytes: a test writes the reference again and compares.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -85,25 +86,58 @@ def rule_index() -> str:
     return "\n".join(rows)
 
 
+def newest_run() -> Path | None:
+    """The directory of the demo's newest run in which nothing was broken on purpose; None where it was not run here."""
+    runs = [path.parent.parent for path in (ROOT / ".demo").glob("seed?/fleet/fleet.db")]
+    return max(runs, key=lambda run: (run / "fleet/fleet.db").stat().st_mtime, default=None)
+
+
 def demo_figures() -> str | None:
-    """The claims of the newest run of the demo as a table; None where it was not run here."""
-    runs = sorted((ROOT / ".demo").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
-    return _demo_table(json.loads(runs[-1].read_text("utf-8"))) if runs else None
+    """The claims of the newest run, as the checker finds them now."""
+    from examples.watch.checker.__main__ import CLAIMS, check
+    from examples.watch.checker.record import Record
+
+    run = newest_run()
+    if run is None:
+        return None
+    found = [check(Record(run), claim) for claim in CLAIMS]
+    rows = [
+        f"| {f.claim} | {f.title} | {_cell(f.value)} | {_cell(f.threshold)} | {'yes' if f.ok else '**no**'} |"
+        for f in found
+    ]
+    return "\n".join(["| | claim | measured | demanded | holds |", "|---|---|---|---|---|", *rows, "", _took(run)])
 
 
-def _demo_table(summary: dict[str, Any]) -> str:
-    rows = ["| | claim | measured | needed |", "|---|---|---|---|"]
-    rows += [f"| {c['number']} | {c['claim']} | {c['value']} | {c['threshold']} |" for c in summary["claims"]]
-    took = f"Seed {summary['seed']}; {summary['seconds']:.0f} s on {summary['cores']} cores after set-up."
-    return "\n".join([*rows, "", took])
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _took(run: Path) -> str:
+    summary = _summary(run)
+    seconds = f"{summary['seconds']:.0f} s after set-up" if summary else "unknown time"
+    return f"Seed {run.name.removeprefix('seed')}, {seconds}, {os.cpu_count()} CPUs."
+
+
+def demo_times() -> str | None:
+    """How long each stage of the newest run took; stages overlap where the story does two things at once."""
+    run = newest_run()
+    summary = _summary(run) if run else None
+    if not summary:
+        return None
+    rows = [f"| {title} | {seconds:.1f} |" for title, seconds in summary["stages"].items()]
+    return "\n".join(["| stage | seconds |", "|---|---|", *rows, f"| whole | {summary['seconds']:.1f} |"])
+
+
+def _summary(run: Path) -> dict[str, Any] | None:
+    path = run / "summary.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 def block_text(name: str) -> str | None:
     """What belongs into a block, or None where nothing was measured here."""
-    if name == "demo":
-        return demo_figures()
-    if name == "rules":
-        return rule_index()
+    made = {"demo": demo_figures, "demo-times": demo_times, "rules": rule_index}
+    if name in made:
+        return made[name]()
     measured = ROOT / "bench-out" / f"{name}.md"
     return measured.read_text("utf-8").strip() if measured.is_file() else None
 
