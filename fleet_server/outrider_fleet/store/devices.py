@@ -70,7 +70,7 @@ def group(connection: Connection, name: str) -> Row | None:
 
 def members(connection: Connection, row: Row) -> list[Row]:
     """The enrolled devices of a group, each with `drifted` (0, 1 or None) per its own model."""
-    return sql.rows(connection, _with_drift(_member_filter(row)))
+    return sql.rows(connection, _with_drift(_member_filter(row)).order_by(devices.c.device))
 
 
 def _member_filter(row: Row) -> Select[Any]:
