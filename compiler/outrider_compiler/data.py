@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider_compiler.digests import digest_of_file
 from outrider_compiler.errors import DataError
 
 Array = NDArray[Any]
@@ -61,15 +63,9 @@ def load(path: Path) -> DataSet:
     return DataSet(feeds, _labels(path, arrays.get("y")), digest_of_file(path))
 
 
-def digest_of_file(path: Path) -> str:
-    """`sha256:…` of a file's bytes."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _arrays(path: Path) -> Feeds:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: not an .npz archive")
             return {name: archive[name] for name in archive.files}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outrider_compiler.data import digest_of_file
+from outrider_compiler.digests import digest_of_file
 from outrider_compiler.errors import LayoutError
 from outrider_protocol import canonical, ids, limits
 from outrider_protocol.errors import ProtocolError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outrider_compiler.data import digest_of_file
+from outrider_compiler.digests import digest_of_file
 from outrider_compiler.errors import SourceError
 from outrider_compiler.importers.imported import Imported
 from outrider_protocol import limits

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from outrider_compiler.data import DataSet, digest_of_file
+from outrider_compiler.data import DataSet
+from outrider_compiler.digests import digest_of_file
 from outrider_compiler.errors import SourceError
 from outrider_compiler.importers import onnx_file
 from outrider_compiler.importers.imported import Imported
