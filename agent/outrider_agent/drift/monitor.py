@@ -35,6 +35,11 @@ class Judged:
     report: DriftReport | None
 
 
+def entered(state: DriftState) -> DriftReport:
+    """The report of a phase that was entered without evidence: a release that rebaselines."""
+    return DriftReport(state.model, state.digest, state.phase, state.windows, len(state.klass), 0.0, None)
+
+
 class Monitor:
     """Takes windows in order and keeps a `DriftState`."""
 
@@ -56,6 +61,18 @@ class Monitor:
         taken = self._learn(features, klass)
         report = self._judge(features[taken:], klass[taken:], windows.confidence[taken:])
         return Judged(self.reference.fleet_scores(features, klass), report)
+
+    def entered(self) -> DriftReport:
+        """The present phase as a report, where it is no alarm."""
+        return DriftReport(
+            model=self.state.model,
+            digest=self.state.digest,
+            phase=self.phase,
+            window_index=self.state.windows,
+            baseline_n=len(self.state.klass),
+            score=0.0,
+            estimated_accuracy=None,
+        )
 
     def cleared(self) -> bool:
         """A labelled check passed: leave `rebaselining`, or begin a new baseline after an alarm; True if it changed."""

@@ -90,10 +90,11 @@ def _rows(rows: list[Any]) -> Rows:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a worker starts from; `damaged` says why an earlier file was set aside."""
+    """What a worker starts from; `new` without an earlier file, `damaged` says why one was set aside."""
 
     state: DriftState
     damaged: str | None = None
+    new: bool = False
 
 
 class StateFiles:
@@ -109,9 +110,9 @@ class StateFiles:
         try:
             return Restored(DriftState.decode(path.read_bytes()))
         except FileNotFoundError:
-            return Restored(fresh)
+            return Restored(fresh, new=True)
         except (OSError, ProtocolError) as error:
-            return Restored(replace(fresh, phase="rebaselining"), self._set_aside(path, str(error)))
+            return Restored(replace(fresh, phase="rebaselining"), self._set_aside(path, str(error)), new=True)
 
     def save(self, state: DriftState) -> None:
         """Write durably; raises `DurableError`, the earlier file then stands."""

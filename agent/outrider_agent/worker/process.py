@@ -25,7 +25,7 @@ from outrider_agent.config import Config as AgentConfig
 from outrider_agent.config import load as load_config
 from outrider_agent.control import Channel, Message
 from outrider_agent.drift.detector import Rule
-from outrider_agent.drift.monitor import Monitor
+from outrider_agent.drift.monitor import Monitor, entered
 from outrider_agent.drift.reference import Reference
 from outrider_agent.drift.state import Restored, StateFiles
 from outrider_agent.durable import Durable
@@ -207,12 +207,14 @@ class Worker:
         del message
         self._serving, self._draining = True, False
         self._server.serve(_listeners())
-        self._link.phase(self._recorder.phase)
+        self._recorder.begin(self._link)
         self._attest()
         if self._restored.damaged is not None:
             body = {"what": "drift_state_damaged", "message": self._restored.damaged}
             self._link.tell("event", {"type": "agent", "body": body})
-            self._restored = Restored(self._restored.state)
+        if self._restored.new and self._recorder.phase == "rebaselining":
+            self._link.drift(entered(self._restored.state))
+        self._restored = Restored(self._restored.state)
         self._save(time.monotonic(), force=True)
 
     def _drain(self, message: Message) -> None:

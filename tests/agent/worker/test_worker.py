@@ -331,10 +331,18 @@ def test_drift_alarm_survives_a_restart(workers, home: Path, address: Path) -> N
 
 
 def test_a_former_release_means_rebaselining(workers, address: Path) -> None:
-    """AGT-DRF-9: after another artifact of this model the phase is `rebaselining` until the check clears it."""
+    """AGT-DRF-9: after another artifact of this model the phase is `rebaselining` until the check clears it.
+
+    AGT-DRF-19: it says so once, in an event, and not again after a restart.
+    """
     assert workers().stop() == 0
     worker = workers(Spec(seed=5, version="1.1"))
     worker.wait_for("phase", phase="rebaselining")
+    assert worker.wait_for("event", type="drift").fields["body"]["phase"] == "rebaselining"
+    assert worker.stop() == 0
+    worker = workers(Spec(seed=5, version="1.1"))
+    worker.wait_for("phase", phase="rebaselining")
+    assert not [message for message in worker.got if message.op == "event"]
     with Client(address) as client:
         client.infer({"x": windows(100)})
         worker.tell("cleared", {"digest": "sha256:" + "0" * 64})
@@ -348,6 +356,6 @@ def test_a_damaged_state_file_is_set_aside(workers, home: Path) -> None:
     (state,) = (home / "var" / "drift").glob("*.json")
     state.write_bytes(state.read_bytes().replace(b"baseline", b"watching"))
     worker = workers()
-    assert worker.wait_for("event").fields["body"]["what"] == "drift_state_damaged"
+    assert worker.wait_for("event", type="agent").fields["body"]["what"] == "drift_state_damaged"
     worker.wait_for("phase", phase="rebaselining")
     assert state.with_name(state.name + ".corrupt").exists()
