@@ -2,13 +2,14 @@
 
 1. Chunk n of a blob is the retained message `o1/blob/<hex digest>/<n>`, at most `limits.CHUNK_BYTES`.
 2. The cost of distributing does not grow with the number of devices: chunks are published once.
-3. The broker's retained cache lives two minutes: while a rollout runs, the warmer reads all its chunks again
-   within that time (measured: warm reads are 5 times cheaper).
+3. The broker's retained cache lives two minutes: while a rollout runs, the warmer reads all its chunks at once and
+   again within that time (measured: warm reads are 5 times cheaper).
 4. A chunk is deleted by publishing it empty.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -65,24 +66,30 @@ class Warmer:
     def __init__(self, link: BrokerLink, *, interval_s: float = WARM_INTERVAL_S) -> None:
         self._link, self._interval_s = link, interval_s
         self._blobs: dict[str, int] = {}
+        self._cold: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def add(self, hex_digest: str, chunks: int) -> None:
-        """Keep this blob warm from the next round on."""
+        """Keep this blob warm; one that is new is read at once."""
         with self._lock:
+            if hex_digest not in self._blobs:
+                self._cold[hex_digest] = chunks
             self._blobs[hex_digest] = chunks
+        self._wake.set()
 
     def remove(self, hex_digest: str) -> None:
         """Let this blob grow cold."""
         with self._lock:
             self._blobs.pop(hex_digest, None)
+            self._cold.pop(hex_digest, None)
 
-    def warm_once(self) -> dict[str, int]:
-        """Read every blob once; returns hex digest → chunks that the broker still has."""
+    def warm_once(self, *, new_only: bool = False) -> dict[str, int]:
+        """Read every blob (or those never read) once; returns hex digest → chunks that the broker still has."""
         with self._lock:
-            blobs = dict(self._blobs)
+            blobs = dict(self._cold if new_only else self._blobs)
+            self._cold.clear()
         return {hex_digest: self._read(hex_digest, chunks) for hex_digest, chunks in blobs.items()}
 
     def start(self) -> None:
@@ -93,12 +100,20 @@ class Warmer:
     def stop(self) -> None:
         """Stop warming."""
         self._stopping.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
-            self.warm_once()
+        next_s = time.monotonic() + self._interval_s
+        while not self._stopping.is_set():
+            self._wake.wait(max(0.0, next_s - time.monotonic()))
+            self._wake.clear()
+            if self._stopping.is_set():
+                return
+            due = time.monotonic() >= next_s
+            self.warm_once(new_only=not due)
+            next_s = time.monotonic() + self._interval_s if due else next_s
 
     def _read(self, hex_digest: str, chunks: int) -> int:
         try:

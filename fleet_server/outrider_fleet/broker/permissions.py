@@ -5,7 +5,7 @@
 3. Nobody reads another's topics, nobody but `_fleet` writes downwards.
 
 >>> permissions("dev-1").publish
-('o1.07.dev-1.up.>',)
+('o1.03.dev-1.up.>',)
 """
 
 from dataclasses import dataclass

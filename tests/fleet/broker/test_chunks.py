@@ -33,15 +33,38 @@ def test_warmer_reads_everything_and_notices_what_is_gone(server: Inbox, tmp_pat
     """BRK-21: the warmer reads all chunks of its blobs; a deleted blob has none left."""
     (tmp_path / "blob").write_bytes(b"warm" * limits.CHUNK_BYTES)
     count = chunks.publish_blob(server.link, "ef" * 32, tmp_path / "blob")
-    warmer = chunks.Warmer(server.link, interval_s=0.01)
+    warmer = chunks.Warmer(server.link)
     warmer.add("ef" * 32, count)
+    assert warmer.warm_once(new_only=True) == {"ef" * 32: count}
+    assert warmer.warm_once(new_only=True) == {}
     assert warmer.warm_once() == {"ef" * 32: count}
-    warmer.start()
-    warmer.stop()
     warmer.remove("ef" * 32)
     assert warmer.warm_once() == {}
     chunks.drop_blob(server.link, "ef" * 32, count)
     assert server.link.read_retained(f"o1/blob/{'ef' * 32}", 1, 0.3) == {}
+
+
+@pytest.mark.parametrize("interval_s", [60.0, 0.02])
+def test_warmer_reads_at_once_and_again(
+    server: Inbox, tmp_path: Path, interval_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BRK-21: a new blob is read as soon as it is added, and all are read again each interval."""
+    (tmp_path / "blob").write_bytes(b"warm")
+    chunks.publish_blob(server.link, "aa" * 32, tmp_path / "blob")
+    read, real = [], server.link.read_retained
+
+    def count(prefix: str, wanted: int, timeout_s: float) -> dict[str, bytes]:
+        found = real(prefix, wanted, timeout_s)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(server.link, "read_retained", count)
+    warmer = chunks.Warmer(server.link, interval_s=interval_s)
+    warmer.start()
+    warmer.add("aa" * 32, 1)
+    assert until(lambda: len(read) >= (1 if interval_s > 1 else 3))
+    warmer.stop()
+    assert set(read) == {1}
 
 
 def test_chunks_survive_the_brokers_death(house: House, server: Inbox, tmp_path: Path) -> None:
