@@ -22,7 +22,7 @@ from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.machine import ENDS, Event, Stage
 from outrider_agent.supervisor.relay import UpdateRelay
 from outrider_agent.supervisor.runner import Runner, release_of
-from outrider_agent.supervisor.state import Execution, StateFile, UpdateState
+from outrider_agent.supervisor.state import Execution, Release, StateFile, UpdateState
 from outrider_agent.supervisor.worker import Worker
 from outrider_agent.supervisor.workers import Workers
 from outrider_protocol.execution import State
@@ -252,6 +252,12 @@ class Executions:
     def candidate_failed(self, detail: dict[str, Any]) -> None:
         """It ended, or did not load."""
         self.runner.offer(Event.CANDIDATE_FAILED, detail)
+
+    def serving_failed(self, release: Release, detail: dict[str, Any]) -> None:
+        """What serves has ended: only on probation is that the candidate's failure."""
+        execution = self.runner.execution
+        if execution is not None and execution.stage is Stage.PROBATION and execution.target == release:
+            self.runner.feed(Event.CANDIDATE_FAILED, detail)
 
     def returned(self) -> None:
         """The last succeeded release serves again."""

@@ -69,6 +69,10 @@ def test_a_disagreeing_candidate_never_serves(settled: World) -> None:
     before = settled.serving()
     limits = {"shadow_windows": 20, "shadow_disagreement_max": 0.2, "probation_windows": 3}
     seq = settled.order(settled.artifact("2.3", seed=5), parameters=limits)
+    settled.ended(seq, "shadowing")
+    state = until(lambda: settled.status(lambda s: s["attest"]), "a serving worker")
+    os.kill(state["attest"]["pid"], signal.SIGKILL)  # AGT-EXE-7: the death of what serves is not the candidate's
+    until(lambda: settled.status(lambda s: s["attest"] and s["attest"]["pid"] != state["attest"]["pid"]), "it is back")
     report = settled.infer_until(seq, "failed_unchanged")
     assert report.detail["reason"] == "shadow_disagreement"
     assert report.detail["shadow"]["n"] >= 20
