@@ -52,7 +52,7 @@ def test_every_rule_is_defined_once() -> None:
 
 
 def test_code_cites_rules_that_exist() -> None:
-    """ARC-RUL-2: a comment `[TRU-ORD-4]` in the code names a rule of docs/spec."""
+    """ARC-RUL-2: a comment in the code that cites a number in brackets names a rule of docs/spec."""
     in_brackets = re.compile(rf"\[({ID})\]")
     sources = [path for path in tracked_files() if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts]
     unknown = {n for path in sources for n in in_brackets.findall(path.read_text("utf-8"))} - set(defined())
