@@ -1,51 +1,33 @@
-"""Executions on this device: joins the machine's runner with the update process, the workers and the outbox.
+"""Executions on this device: does what the machine decides, and tells it how the trial is going.
 
-1. An order that was verified while another execution is under way supersedes it; a serving candidate goes back first.
-2. A refusal before acceptance touches no execution: it is reported for the order that it claims to be.
-3. Whatever fails, what serves goes on serving.
+1. Whatever fails, what serves goes on serving.
+2. Artifacts that nobody runs, returns to or fetches are removed at an execution's end.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from outrider_agent.control import Message
 from outrider_agent.durable import Durable
 from outrider_agent.paths import Paths
-from outrider_agent.supervisor import desired, trial
+from outrider_agent.supervisor import trial
 from outrider_agent.supervisor.journal import Journal
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.machine import ENDS, Event, Stage
+from outrider_agent.supervisor.orders import Orders
 from outrider_agent.supervisor.relay import UpdateRelay
-from outrider_agent.supervisor.runner import Runner, release_of
+from outrider_agent.supervisor.runner import Runner
 from outrider_agent.supervisor.state import Execution, Release, StateFile, UpdateState
 from outrider_agent.supervisor.worker import Worker
 from outrider_agent.supervisor.workers import Workers
-from outrider_protocol.execution import State
 from outrider_protocol.messages import ExecutionReport
-from outrider_protocol.trust import Floors
-
-_LOG: Final = logging.getLogger(__name__)
-_PROGRESS: Final = {
-    "downloading": Event.DOWNLOAD_BEGAN,
-    "verifying": Event.VERIFY_BEGAN,
-    "staged": Event.FILES_STAGED,
-    "validating": Event.VALIDATE_BEGAN,
-}
-_FAILED: Final = {
-    State.NO_ARTIFACT.value: Event.NOTHING_LISTED,
-    State.REJECTED.value: Event.REFUSED,
-    State.FAILED_UNCHANGED.value: Event.FAILED,
-    State.ALREADY_INSTALLED.value: Event.ALREADY_RUNS,
-}
 
 
 class Executions:
-    """What this device does about its orders; `Actions`, `Hearer` and `Trial` in one."""
+    """What this device does in its executions; the runner's `Actions` and the workers' `Trial`."""
 
     def __init__(
         self,
@@ -56,16 +38,14 @@ class Executions:
         journal: Journal,
         changed: Callable[[], None],
     ) -> None:
-        self._loop, self._paths, self._workers, self._relay = loop, paths, workers, relay
+        self._loop, self._paths, self._workers = loop, paths, workers
         self._journal, self._changed = journal, changed
         self._disk = Durable()
         self.runner = Runner(StateFile(paths.update, self._disk), self)
-        self._tries = desired.Tries()
-        self._envelope: bytes | None = None
-        self._next: tuple[Execution, Floors] | None = None
+        self.orders = Orders(loop, self.runner, relay, journal, lambda: workers.serving is not None)
         self._shadow = trial.Shadow()
         self._probation_from_s = 0.0
-        workers.trial, relay.hearer = self, self
+        workers.trial = self
 
     @property
     def state(self) -> UpdateState:
@@ -79,112 +59,6 @@ class Executions:
             self._workers.start_current(self.state.current)
         self.runner.resume()
 
-    # ---------------------------------------------------------------- orders
-
-    def desired(self, envelope: bytes) -> None:
-        """The retained order arrived (again)."""
-        self._envelope = envelope
-        digest = desired.sha256(envelope)
-        if self._relay.envelope == envelope or self._tries.refused(digest, self._loop.now_s()):
-            return
-        if self._next is not None and self._next[0].envelope_sha256 == digest:
-            return
-        if desired.needs_update(digest, self.runner.execution):
-            self._begin(envelope)
-
-    def _begin(self, envelope: bytes) -> None:
-        running, floors = self.state.current, self.state.floors
-        fields = {"floors": vars(floors), "current": running.digest if running and not self.on_trial else None}
-        self._relay.begin(envelope, fields)
-
-    @property
-    def on_trial(self) -> bool:
-        """Whether something else than the current release serves, or soon will."""
-        execution = self.runner.execution
-        return execution is not None and execution.stage in {Stage.ACTIVATING, Stage.PROBATION}
-
-    def update_accepted(self, envelope: bytes, fields: dict[str, Any]) -> None:
-        """The order passed every check: make it durable, then let the download begin."""
-        order, floors = fields["order"], Floors(**fields["floors"])
-        digest, numbers = desired.sha256(envelope), order["parameters"]
-        execution = Execution(order["epoch"], order["seq"], release_of(order), Stage.NOTIFIED, digest, numbers)
-        known = self.runner.execution
-        if known is not None and (known.epoch, known.seq) == (execution.epoch, execution.seq):
-            self._resume(replace(known, envelope_sha256=execution.envelope_sha256), floors)
-            return
-        self._next = (execution, floors)
-        if self.runner.busy:
-            self.runner.offer(Event.SUPERSEDED)
-        self._take_next()
-
-    def _resume(self, execution: Execution, floors: Floors) -> None:
-        self.runner.recognise(execution, floors)
-        if execution.stage in desired.FETCHING:
-            self._relay.proceed()
-        else:
-            self._relay.stop()
-
-    def _take_next(self) -> None:
-        if self._next is None or self.runner.busy:
-            return
-        (execution, floors), self._next = self._next, None
-        self.runner.accept(execution, floors)
-        self._relay.proceed()
-
-    def update_progress(self, fields: dict[str, Any]) -> None:
-        """The update process entered a state."""
-        event = _PROGRESS.get(fields["state"])
-        if event is not None:
-            self.runner.offer(event, fields.get("detail") or {})
-
-    def update_staged(self, fields: dict[str, Any]) -> None:
-        """The artifact is committed and has passed its load test."""
-        execution = self.runner.execution
-        if execution is None:
-            return
-        self.runner.set_parameters(fields["parameters"])
-        limits = trial.Limits.of(fields["parameters"])
-        serving = self._workers.serving
-        shadowed = limits.shadow_windows > 0 and self.state.current is not None and serving is not None
-        if not self.runner.offer(Event.VALIDATED_FOR_SHADOW if shadowed else Event.VALIDATED):
-            _LOG.error("%s is staged, but its execution is %s", execution.target.digest, execution.stage.value)
-
-    def update_failed(self, envelope: bytes, fields: dict[str, Any]) -> None:
-        """A named refusal, or something that may work later."""
-        digest, state = desired.sha256(envelope), fields.get("state")
-        wait_s = self._tries.failed(digest, self._loop.now_s(), final=state is not None)
-        if wait_s is not None:
-            self._loop.call_later(wait_s, lambda: self._again(envelope))
-        detail = {name: str(fields.get(name) or "")[:500] for name in ("error", "message", "hint")}
-        news = self._tries.is_news(digest, detail["error"])
-        execution = self.runner.execution
-        if execution is not None and execution.envelope_sha256 == digest and state in _FAILED:
-            self.runner.offer(_FAILED[state], {} if state == State.ALREADY_INSTALLED.value else detail)
-        elif news:
-            self._report_refusal(state, detail, fields.get("claimed"))
-        if state is not None:
-            self._end_replaced(digest)
-
-    def _again(self, envelope: bytes) -> None:
-        if envelope == self._envelope and self._relay.envelope is None:
-            self.desired(envelope)
-
-    def _report_refusal(self, state: str | None, detail: dict[str, str], claimed: dict[str, Any] | None) -> None:
-        _LOG.warning("order not taken: %s", detail)
-        if state is None or claimed is None:
-            self._journal.agent("order_not_taken", detail)
-            return
-        self._journal.execution(ExecutionReport.read({**claimed, "state": state, "detail": detail}))
-
-    def _end_replaced(self, refused_sha256: str) -> None:
-        """A refused order took the place of an accepted one that was being fetched: its message will not come again."""
-        execution = self.runner.execution
-        if execution is None or execution.envelope_sha256 == refused_sha256:
-            return
-        if execution.stage in desired.FETCHING:
-            detail = {"error": "OrderReplacedError", "message": "another order took its place", "hint": ""}
-            self.runner.offer(Event.FAILED, detail)
-
     # ---------------------------------------------------------------- effects (`runner.Actions`)
 
     def report(self, body: ExecutionReport) -> None:
@@ -192,7 +66,7 @@ class Executions:
         self._journal.execution(body)
         self._changed()
         if self.runner.execution is not None and self.runner.execution.stage in ENDS:
-            self._loop.call_later(0.0, self._take_next)
+            self._loop.call_later(0.0, self.orders.take_next)
 
     def await_order(self) -> None:
         """The broker's retained order starts the update process again."""
@@ -236,8 +110,8 @@ class Executions:
         kept = state.kept() | {worker.release.hex for worker in self._workers.all}
         if state.execution is not None and state.execution.stage not in ENDS:
             kept.add(state.execution.target.hex)
-        if self._next is not None:
-            kept.add(self._next[0].target.hex)
+        if self.orders.waiting is not None:
+            kept.add(self.orders.waiting.hex)
         for directory in (self._paths.artifacts, self._paths.downloads):
             for path in directory.iterdir() if directory.is_dir() else ():
                 if path.name not in kept:

@@ -149,7 +149,7 @@ class Supervisor:
             if self._asking is not None:
                 self._asking.cancel()
             if payload and len(payload) <= ORDER_BYTES_MAX:
-                self.executions.desired(payload)
+                self.executions.orders.received(payload)
         elif topic == topics.ack(self._device):
             self._ack(payload)
         else:

@@ -117,3 +117,14 @@ def test_an_order_that_supersedes_probation_returns_to_the_last_succeeded(settle
     settled.infer(3)
     settled.ended(second, "succeeded")
     assert until(settled.status, "status")["update"]["previous"]["digest"] == before
+
+
+def test_an_order_to_return_ends_a_probation_at_once(settled: World) -> None:
+    """AGT-EXE-8: ordered back to the last succeeded release, the device rolls back and says that it runs already."""
+    before = until(settled.status, "status")["update"]["current"]
+    candidate = settled.order(settled.artifact("2.8", seed=1))
+    settled.ended(candidate, "probation")
+    seq = settled.desired(Artifact(settled.directory / f"artifact-{before['release']}", before["release"], 1))
+    settled.ended(candidate, "superseded")
+    settled.ended(seq, "already_installed")
+    assert settled.serving() == before["digest"]
