@@ -150,7 +150,8 @@ class Fleet:
         metadata, server = self.home.parent / f"{layout.name}.role.json", self.endpoints["api"]
         current = self._current_role(metadata.with_suffix(".current"))
         run("outrider-compiler", "sign", str(layout), "--key", str(self.pipeline_key), *current, "--out", str(metadata))
-        run("outrider-compiler", "publish", str(layout), "--server", server, "--metadata", str(metadata), "--token", token)
+        options = ("--server", server, "--metadata", str(metadata), "--token", token)
+        run("outrider-compiler", "publish", str(layout), *options)
 
     def _current_role(self, path: Path) -> tuple[str, ...]:
         """The option that names the published role of the model, where there is one."""
