@@ -37,18 +37,34 @@ class BoundedBodies:
             error = TooLargeError(f"a body of {declared.decode(errors='replace')[:20]} bytes, {limit} are allowed")
             await failures.answer("TooLargeError", str(error), error.hint, 413)(scope, receive, send)
             return
-        await self._app(scope, _bounded(receive, limit), send)
+        body = _Body(receive, limit)
+        await self._app(scope, body.receive, body.answer_with(scope, send))
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
-    received = 0
+class _Body:
+    """Counts what is received; once it is too much, the answer is a 413 whatever the application says."""
 
-    async def bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise TooLargeError(f"a body of more than {limit} bytes")
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit, self._received = receive, limit, 0
+        self._refused = False
+
+    async def receive(self) -> Message:
+        """The next part of the body."""
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._received > self._limit:
+            raise TooLargeError(f"a body of more than {self._limit} bytes")
         return message
 
-    return bounded
+    def answer_with(self, scope: Scope, send: Send) -> Send:
+        """Pass the application's answer on, unless the body was too large."""
+
+        async def answer(message: Message) -> None:
+            if self._received <= self._limit:
+                await send(message)
+            elif not self._refused:
+                self._refused = True
+                error = TooLargeError(f"a body of more than {self._limit} bytes")
+                await failures.answer("TooLargeError", str(error), error.hint, 413)(scope, self._receive, send)
+
+        return answer

@@ -47,6 +47,8 @@ def _use_token(change: Change, request: EnrolRequest) -> None:
     row = devices.token(change.connection, token_sha256)
     if row is None or row["kind"] != "device":
         raise TokenRefusedError("the enrolment token is not known")
+    if row["used_ms"] is not None:
+        raise TokenRefusedError("the enrolment token was used before")
     if row["revoked_ms"] is not None or row["expires_ms"] <= change.now_ms:
         raise TokenRefusedError("the enrolment token has expired")
     if row["device"] not in (None, request.device):
