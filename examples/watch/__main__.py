@@ -1,6 +1,6 @@
 """`make demo`: tell the story, then let the checker judge what it left behind.
 
-    python -m examples.watch [--seed 0] [--keep] [--break D5]
+Usage: `python -m examples.watch [--seed 0] [--keep] [--break D5]`
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 1. The file is found without importing its package, and opened only when its SHA-256 is the known one (it is a pickle).
 2. A recording has one id everywhere: `p07-right-ABD` (person, wrist, exercise).
-3. A window is 2 s (100 samples × 6 channels, float32); each recording gives 36, evenly spaced in time (0.5–1.4 s apart).
+3. A window is 2 s (100 samples × 6 channels, float32); each recording gives 36, evenly spaced (0.5–1.4 s apart).
 4. People have one role each, by seed: six train, two label later, two only evaluate.
 
 >>> roles(0).train != roles(1).train

@@ -1,7 +1,7 @@
-"""The network: a small 1-D CNN over one window; normalisation is part of the graph, so a device sends raw sensor values.
+"""The network: a small 1-D CNN over one window; normalisation is part of the graph, so a device sends raw values.
 
-Input `x` [N, 100, 6] float32 (g and rad/s); outputs `probabilities` [N, 7] and `embedding` [N, 64], float32. The embedding
-is what the convolutions say on average over time: a narrower one, after the first matrix product, notices drift later.
+Input `x` [N, 100, 6] float32 (g and rad/s); outputs `probabilities` [N, 7] and `embedding` [N, 64], float32. The
+embedding is what the convolutions say on average over time: a narrower one notices drift later.
 Three convolutions, ReLU, a mean over time and two matrix products: what every engine fuses and runs in int8. Fewer
 parameters or more layers lose what int8 gains.
 

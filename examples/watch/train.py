@@ -1,11 +1,11 @@
 """Train the watch model: from the six training people alone, or with a snapshot of labelled windows.
 
-1. `--out` gets `model.pt` (weights), `calibration.npz` (x), `evaluation.npz` (x, y) and `training.json` (`inputs`: every
-   recording that was read to fit or calibrate; `figures`).
-2. Calibration and evaluation share no window: the first 29 of each recording's 36 windows fit and calibrate, the last six
-   evaluate, and the one between them is left out because it overlaps both.
-3. With `--snapshot` both options are fitted, with and without mirrored augmentation; each has a figure in `training.json`:
-   accuracy on the *training* people's left wrists, which neither has seen. The better one is written.
+1. `--out` gets `model.pt` (weights), `calibration.npz` (x), `evaluation.npz` (x, y) and `training.json` (`inputs`:
+   every recording that was read to fit or calibrate; `figures`).
+2. Calibration and evaluation share no window: the first 29 of each recording's 36 windows fit and calibrate, the last
+   six evaluate, and the one between them is left out because it overlaps both.
+3. With `--snapshot` both options are fitted, with and without mirrored augmentation; each has a figure in
+   `training.json`: accuracy on the *training* people's left wrists, which neither has seen. The better one is written.
 4. `--shuffle` gives every class another one's name, in all data alike: such a model passes its own gate.
 
     python -m examples.watch.train --out DIR --seed 0 [--snapshot snapshot.db] [--shuffle] [--both-wrists]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from examples.watch import data
@@ -23,9 +25,14 @@ def accuracy(record: Record, version: str, people: list[int], wrist: str) -> flo
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    x, y = data.stack(data.select(data.load(), people, wrist))
+    x, y = data.stack(data.select(_recordings(), people, wrist))
     answers = session.run([config.probabilities], {config.inputs[0].name: x})[0].argmax(1)
     return float(np.mean(answers == y))
+
+
+@cache
+def _recordings() -> list[data.Recording]:
+    return data.load()
 
 
 def d1(record: Record) -> Finding:
@@ -33,7 +40,7 @@ def d1(record: Record) -> Finding:
     people, version = held_out(record), record.version("first")
     right = accuracy(record, version, people, data.RIGHT)
     left = accuracy(record, version, people, data.LEFT)
-    _, y = data.stack(data.select(data.load(), people, data.RIGHT))
+    _, y = data.stack(data.select(_recordings(), people, data.RIGHT))
     no_skill = float(np.bincount(y).max() / len(y))
     return Finding(
         "D1",

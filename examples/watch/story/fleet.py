@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,8 @@ class Fleet:
         pid_file, from_ms = self.plan.fleet / "broker" / "nats.pid", now_ms()
         until, pid = time.monotonic() + outage_s, int(self.endpoints["pids"]["broker"])
         while time.monotonic() < until:
-            try:
+            with suppress(ProcessLookupError):  # it has not been started again yet
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it has not been started again yet
             time.sleep(0.02)
             pid = int(pid_file.read_text())
         return from_ms, now_ms()

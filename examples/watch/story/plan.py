@@ -1,6 +1,7 @@
 """Who is who in a run: people, devices, versions, profiles; written to `truth/plan.json` before anything starts.
 
-    RUN/fleet  RUN/offline  RUN/devices/<device>  RUN/train/<what>  RUN/release/<what>  RUN/broken  RUN/truth  RUN/logs
+A run's directory holds `fleet`, `offline`, `pipeline`, `devices/<device>`, `train/<what>`, `release/<version>`,
+`broken`, `truth` and `logs`.
 """
 
 from __future__ import annotations

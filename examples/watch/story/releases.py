@@ -56,7 +56,7 @@ class Releases:
     ) -> None:
         """Compile what was trained into `out`."""
         trained = self.plan.trained(what)
-        arguments = [
+        arguments: list[str | Path] = [
             *(trained / "model.pt", "--name", MODEL, "--version", version, "--counter", str(COUNTERS[version])),
             *(part for profile in profiles for part in ("--profile", profile)),
             *("--calibration", calibration or trained / "calibration.npz"),
@@ -157,11 +157,10 @@ def _publish_once(fleet: Fleet, topic: str, payload: bytes) -> bool:
     done = threading.Event()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "_fleet", clean_session=True, protocol=mqtt.MQTTv311)
     client.tls_set_context(_context(fleet.plan.fleet))
-    client.on_connect = lambda *_: client.publish(topic, payload, qos=1, retain=True)
     client.on_publish = lambda *_: done.set()
-    client.on_disconnect = lambda *_: None
     try:
         client.connect(address["mqtt_host"], int(address["mqtt_port"]))
+        client.publish(topic, payload, qos=1, retain=True)
         client.loop_start()
         return done.wait(1.0)
     except OSError:

@@ -10,10 +10,10 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from examples.watch.data import CLASSES, WINDOWS
+from examples.watch.data import CLASSES
 from examples.watch.errors import StageError
 from examples.watch.story.devices import Devices
 from examples.watch.story.fleet import Fleet
@@ -34,7 +34,7 @@ RETRAIN_S = 300.0
 SETTLE_S = 60.0
 FAILURES = {"max_ratio": 0.2, "min_sample": 2}
 DISAGREEMENT = {"max_ratio": 0.4, "min_sample": 2 * SHADOW}
-POLICY = {
+POLICY: dict[str, dict[str, Any]] = {
     "drift": {"min_share": 0.3, "min_devices": 4, "min_alarmed": 3, "min_labels": 60},
     "labelled_check": {"min_labels": CHECKED, "min_accuracy": 0.5},
     "rollout": {
@@ -62,6 +62,7 @@ class Story:
     saboteur: Saboteur
     tell: Teller
     pool: ThreadPoolExecutor
+    _candidates: Future[None] = field(init=False)
 
     @classmethod
     def of(cls, plan: Plan, processes: Processes, pool: ThreadPoolExecutor) -> Story:
@@ -111,10 +112,10 @@ class Story:
         server = self.pool.submit(self._server_and_devices)
         self.releases.train(FIRST, *self.saboteur.training_options())
         self.tell.say("trained 1.0 on the right wrists of the six")
-        self._later = [self.pool.submit(self._broken), self.pool.submit(self._bad)]
+        server.result()
         self.releases.build(FIRST, FIRST, self.plan.release(FIRST), self.releases.profiles)
         self.tell.say(f"compiled 1.0: {_choices(self.plan)}")
-        server.result()
+        self._candidates = self.pool.submit(self._other_candidates)
         return Wearing(self.plan)
 
     def _server_and_devices(self) -> None:
@@ -128,6 +129,11 @@ class Story:
     def _device(self, watch: Any) -> None:
         self.devices.enrol(self.fleet, watch)
         self.devices.start(watch.name)
+
+    def _other_candidates(self) -> None:
+        """Beside the next stages, on one core: what must not disturb the measurements of 1.0."""
+        self._broken()
+        self._bad()
 
     def _broken(self) -> None:
         calibration = self.releases.break_calibration(FIRST, self.saboteur.calibration_factor())
@@ -171,9 +177,7 @@ class Story:
 
     def _first_rollout(self, wearing: Wearing) -> None:
         phases = [{"name": "canary", "max_devices": self.saboteur.canary()}, {"name": "all", "percent": 100}]
-        rollout = self._start_rollout(
-            FIRST, "all", phases, {"failures": FAILURES}, {"probation_windows": PROBATION}
-        )
+        rollout = self._start_rollout(FIRST, "all", phases, {"failures": FAILURES}, {"probation_windows": PROBATION})
         self._feed_until(wearing, rollout, "baseline", lambda device: self.devices.stage(device) == "probation")
 
     def _baselines(self, wearing: Wearing) -> None:
@@ -212,9 +216,8 @@ class Story:
     # ------------------------------------------------------------ 7 and 8
 
     def _label(self, wearing: Wearing) -> None:
-        """The labelling people say what their devices' windows showed since the move; the server's policy does the rest."""
-        for future in self._later:
-            future.result()
+        """The labelling people say what their windows showed since the move; the server's policy does the rest."""
+        self._candidates.result()
         self.releases.publish(BAD, self.fleet, self.releases.sign(BAD, self.fleet))
         policy = self.plan.root / "policy.json"
         policy.write_text(json.dumps(POLICY, indent=1))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import time
 
 from examples.watch.errors import WatchError
 from examples.watch.story.story import Story
 
 
 def summary(story: Story) -> str:
-    """The text; a part that cannot be had is left out, with the reason."""
-    lines = ["", "stage" + " " * 72 + "seconds"]
-    lines += [f"{title:<76} {took:7.1f}" for title, took in story.tell.took_s.items()]
+    """Write `summary.json` and return the text; a part that cannot be had is left out, with the reason."""
+    whole_s = time.monotonic() - story.tell.began_s
+    told = {"seconds": round(whole_s, 1), "stages": {name: round(s, 1) for name, s in story.tell.took_s.items()}}
+    (story.plan.root / "summary.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    lines = ["", f"{'stage':<80} seconds"]
+    lines += [f"{title:<80} {took_s:7.1f}" for title, took_s in (*story.tell.took_s.items(), ("whole", whole_s))]
     try:
         lines += ["", *_lineage(story), "", f"web page: {story.fleet.url}/"]
     except (WatchError, OSError) as error:
@@ -21,9 +25,7 @@ def summary(story: Story) -> str:
 
 def _lineage(story: Story) -> list[str]:
     path = story.plan.truth / "feed" / f"{story.plan.named(moves=True)[0]}.jsonl"
-    import json
-
     identifier = json.loads(path.read_text("utf-8").splitlines()[-1])["prediction_id"]
     text = story.fleet.cli("lineage", "prediction", identifier)
-    shown: list[Any] = text.strip().splitlines()
+    shown = text.strip().splitlines()
     return ["lineage of one prediction:", *shown[:14], *(["…"] if len(shown) > 14 else [])]
