@@ -87,9 +87,9 @@ def rule_index() -> str:
 
 
 def newest_run() -> Path | None:
-    """The directory of the demo's newest run in which nothing was broken on purpose; None where it was not run here."""
-    runs = [path.parent.parent for path in (ROOT / ".demo").glob("seed?/fleet/fleet.db")]
-    return max(runs, key=lambda run: (run / "fleet/fleet.db").stat().st_mtime, default=None)
+    """The directory of the demo's newest whole run with nothing broken on purpose; None where it was not run here."""
+    found = sorted((ROOT / ".demo").glob("seed?/summary.json"), key=lambda path: path.stat().st_mtime)
+    return found[-1].parent if found else None
 
 
 def demo_figures() -> str | None:
@@ -113,24 +113,22 @@ def _cell(text: str) -> str:
 
 
 def _took(run: Path) -> str:
-    summary = _summary(run)
-    seconds = f"{summary['seconds']:.0f} s after set-up" if summary else "unknown time"
-    return f"Seed {run.name.removeprefix('seed')}, {seconds}, {os.cpu_count()} CPUs."
+    seconds = _summary(run)["seconds"]
+    return f"Seed {run.name.removeprefix('seed')}, {seconds:.0f} s after set-up, {os.cpu_count()} CPUs."
 
 
 def demo_times() -> str | None:
     """How long each stage of the newest run took; stages overlap where the story does two things at once."""
     run = newest_run()
-    summary = _summary(run) if run else None
-    if not summary:
+    if run is None:
         return None
+    summary = _summary(run)
     rows = [f"| {title} | {seconds:.1f} |" for title, seconds in summary["stages"].items()]
     return "\n".join(["| stage | seconds |", "|---|---|", *rows, f"| whole | {summary['seconds']:.1f} |"])
 
 
-def _summary(run: Path) -> dict[str, Any] | None:
-    path = run / "summary.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+def _summary(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "summary.json").read_text("utf-8")))
 
 
 def block_text(name: str) -> str | None:
