@@ -2,21 +2,11 @@
 
     import → normalise → check → candidates → measure → choose → package
 
-Heavy packages (torch, onnx, onnxruntime) load when they are needed: `import outrider_compiler` is cheap.
+Heavy packages (torch, onnx, onnxruntime) load when they are needed: importing this one is cheap.
 
-    >>> from outrider_compiler import BuildRequest, build  # doctest: +SKIP
-    >>> release = build(
-    ...     BuildRequest(
-    ...         source="net.onnx",
-    ...         name="har",
-    ...         version="1.0",
-    ...         counter=1,
-    ...         profiles=("x86-64-vnni",),
-    ...         calibration=Path("calib.npz"),
-    ...         evaluation=Path("eval.npz"),
-    ...         out=Path("release"),
-    ...     )
-    ... )  # doctest: +SKIP
+    release = build(BuildRequest(source="net.onnx", name="har", version="1.0", counter=1, profiles=("x86-64-vnni",),
+                                 calibration=Path("calib.npz"), evaluation=Path("eval.npz"), out=Path("release")))
+    release.report()["profiles"]["x86-64-vnni"]["reason"]
 """
 
 from outrider_compiler.errors import CompilerError, GateError, RefusedError, UsageError

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import click
+
+
+TABLE_WIDTH: Final = 110
 
 
 class Console:
@@ -30,6 +33,7 @@ class Console:
         from rich.table import Table
 
         terminal = Terminal(stderr=True, soft_wrap=True)
+        terminal.width = max(terminal.width, TABLE_WIDTH)
         for name, profile in report["profiles"].items():
             table = Table(title=name, title_justify="left", show_edge=False)
             for column in ("candidate", "bytes", "µs", "× fp32", "accuracy", "agreement", "SQNR dB", "verdict"):
