@@ -10,7 +10,7 @@
 >>> flight.plan(acked=4, now_s=0.0)
 (4, 2)
 >>> flight.sent(5, now_s=0.0)
-... flight.sent(6, now_s=0.0)
+>>> flight.sent(6, now_s=0.0)
 >>> flight.plan(acked=4, now_s=1.0), flight.plan(acked=4, now_s=11.0)
 ((6, 0), (4, 2))
 """

@@ -7,7 +7,7 @@
 >>> [backoff.next_s() for _ in range(4)]
 [0.25, 0.5, 1.0, 2.0]
 >>> backoff.succeeded()
-... backoff.next_s()
+>>> backoff.next_s()
 0.25
 """
 
