@@ -21,7 +21,7 @@ from examples.watch.errors import StageError
 from examples.watch.story.plan import ROOT
 
 BIN = Path(sys.executable).parent
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 STOP_S = 15.0
 LAST_LINES = 25
 T = TypeVar("T")
@@ -36,7 +36,8 @@ def command(name: str, *arguments: str | Path) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anyone's OUTRIDER settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTRIDER_")}
-    return {**kept, **ONE_THREAD, **more}
+    places = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
+    return {**kept, **ONE_THREAD, "PYTHONPATH": places, **more}
 
 
 def run(arguments: Sequence[str], log: Path, timeout_s: float = 120.0, **env: str) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from examples.watch.data import CLASSES
 from examples.watch.errors import StageError
@@ -24,6 +24,7 @@ from examples.watch.story.saboteur import Saboteur
 from examples.watch.story.telling import Teller
 from examples.watch.story.wearing import Wearing
 
+T = TypeVar("T")
 BASELINE = 115
 LATER_MAX, LATER_STEP = 119, 12
 QUIET_MAX = 60
@@ -162,7 +163,7 @@ class Story:
         try:
             self.fleet.post("/groups", {"name": "victim", "kind": "static", "devices": [victim]})
             rollout = self._start_rollout(FIRST, "victim", [{"name": "all", "percent": 100}], {}, {})
-            state = eventually(lambda: self._execution_end(rollout, victim), "the device refuses the chunk", 30)
+            state = self._await(lambda: self._execution_end(rollout, victim), "the device refuses the chunk", 30)
         finally:
             publish_chunk(self.fleet, digest, data)
         self.tell.say(f"tampered chunk: {victim} says {state}")
@@ -207,7 +208,7 @@ class Story:
             alarmed = self._alarmed()
             if set(moved) | set(early) <= alarmed:
                 break
-        eventually(lambda: len(self._alarmed()) >= 3, "three devices in alarm", SETTLE_S)
+        self._await(lambda: len(self._alarmed()) >= 3, "three devices in alarm", SETTLE_S)
         self.tell.say(f"in alarm: {', '.join(sorted(self._alarmed()))}")
 
     def _alarmed(self) -> set[str]:
@@ -225,7 +226,7 @@ class Story:
         self._drained([w.name for w in self.plan.watches if w.person in self.saboteur.taught_by()])
         taught = [w.name for w in self.plan.watches if w.person in self.saboteur.taught_by()]
         self._import("train", {name: wearing.fed(name) for name in taught}, ("later",))
-        eventually(lambda: self.fleet.get("/runs"), "the policy starts a run", SETTLE_S)
+        self._await(lambda: self.fleet.get("/runs"), "the policy starts a run", SETTLE_S)
         self.tell.say(f"the server's policy asked for a retraining: {self._run()['reason']['why']}")
 
     def _run(self) -> dict[str, Any]:
@@ -262,13 +263,12 @@ class Story:
 
     def _await_good(self) -> None:
         def finished() -> dict[str, Any] | None:
-            self.processes.check()
             run = self._run()
             if run["state"] == "failed":
                 raise StageError(f"the training run failed: {run['result']}")
             return run if run["rollout"] else None
 
-        run = eventually(finished, "the retraining publishes 1.1 and its rollout starts", RETRAIN_S, 0.3)
+        run = self._await(finished, "the retraining publishes 1.1 and its rollout starts", RETRAIN_S, 0.3)
         self.tell.say(f"{run['id']} made {run['version']}: {json.dumps((run['result'] or {}).get('figures', {}))}")
 
     def _good_rollout(self, wearing: Wearing) -> None:
@@ -285,7 +285,7 @@ class Story:
         self._drained(moved)
         if not self.saboteur.breaks("D13"):
             self._import("check", {name: wearing.fed(name)[counts[name] :] for name in moved}, ("after",))
-        eventually(lambda: self._cleared(moved), "the moved devices are cleared by the labelled check", SETTLE_S)
+        self._await(lambda: self._cleared(moved), "the moved devices are cleared by the labelled check", SETTLE_S)
 
     def _cleared(self, moved: list[str]) -> bool:
         rows = self.fleet.devices()
@@ -300,7 +300,16 @@ class Story:
             self.saboteur.lose_batch()
 
     def _drained(self, devices: list[str]) -> None:
-        eventually(lambda: all(self.devices.waiting(name) == 0 for name in devices), "outboxes are empty", SETTLE_S)
+        self._await(lambda: all(self.devices.waiting(name) == 0 for name in devices), "outboxes are empty", SETTLE_S)
+
+    def _await(self, look: Callable[[], T | None], what: str, timeout_s: float, pause_s: float = 0.1) -> T:
+        """`eventually`, while every process lives."""
+
+        def looked() -> T | None:
+            self.processes.check()
+            return look()
+
+        return eventually(looked, what, timeout_s, pause_s)
 
     # ------------------------------------------------------------ rollouts
 
@@ -322,6 +331,7 @@ class Story:
         deadline = time.monotonic() + timeout_s
         moved = set(self.plan.named(moves=True)) if part != "baseline" else set[str]()
         while (state := self.fleet.rollout(rollout)["state"]) in ("running", "proposed"):
+            self.processes.check()
             if time.monotonic() > deadline:
                 raise StageError(f"rollout {rollout} is {state} after {timeout_s:.0f} s: {self._why(rollout)}")
             on_trial = [watch.name for watch in self.plan.watches if wants(watch.name)]
