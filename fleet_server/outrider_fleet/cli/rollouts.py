@@ -113,6 +113,7 @@ def _action(name: str, text: str) -> click.Command:
 
 
 for _name, _text in (
+    ("advance", "Enter the next phase whatever the gates say: recorded as done by hand."),
     ("pause", "Expose no further device until it is resumed."),
     ("resume", "Go on after a pause."),
     ("abort", "End it: no further device, and what has not begun is withdrawn."),
