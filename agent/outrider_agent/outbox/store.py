@@ -129,9 +129,14 @@ class Outbox:
         self._pending, self._gaps = [], []
 
     def sendable(self, stream: str, after: int, limit: int) -> list[Item]:
-        """Up to `limit` committed batches above `after`, in order, below the first open reservation."""
+        """Up to `limit` committed batches above `after`, in order, below the first open reservation.
+
+        Nothing above a gap that is not written yet: after a kill nobody would know that it was one.
+        """
         stop = min(self._open[stream], default=self._next[stream])
-        unwritten = min((item.seq for item in self._pending if item.stream == stream), default=stop)
+        waiting = [item.seq for item in self._pending if item.stream == stream]
+        waiting += [seq for name, seq, *_ in self._gaps if name == stream]
+        unwritten = min(waiting, default=stop)
         rows = self._read(
             "SELECT seq, kind, n, body FROM batch WHERE stream = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?",
             (stream, after, min(stop, unwritten), limit),
