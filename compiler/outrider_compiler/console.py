@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import click
 
-
 TABLE_WIDTH: Final = 110
 
 

@@ -111,3 +111,12 @@ def test_a_class_never_predicted_has_no_mean() -> None:
     assert made.channels is not None
     assert [len(mean) for mean in made.channels.class_means] == [4, 0, 0]
     assert ReferenceStatistics.decode(made.encode()) == made
+
+
+def test_a_value_on_an_edge_belongs_above_it() -> None:
+    """CMP-STA-2: edge i is the first value of bin i + 1, as on the device: a constant fills the last bin."""
+    made = reference.statistics(
+        reference.Answered(np.full((8, 5, 1), 2.0), np.tile([[0.75, 0.25]], (8, 1)), None), ("a", "b"), 1.0
+    )
+    mean = next(item for item in made.bins if item.name == "channel.0.mean")
+    assert mean.counts == (0,) * (reference.BINS - 1) + (8,)
