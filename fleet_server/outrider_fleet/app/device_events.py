@@ -69,7 +69,9 @@ def _apply(change: Change, session: Rollouts, row: Row, report: Report) -> bool:
     known = session.get(row["rollout"]).members[row["device"]].state if tracked else State(row["state"])
     if not execution.judge(known, report, row["digest"]).applied:
         return False
-    rollouts.update_execution(change.connection, row["id"], _proofs(report))
+    proofs = _proofs(report)
+    if proofs:
+        rollouts.update_execution(change.connection, row["id"], proofs)
     if report.state is State.SUCCEEDED:
         _runs(change, row, report)
     if tracked:
@@ -93,7 +95,7 @@ def _proofs(report: Report) -> dict[str, Any]:
         values["latency_us"] = report.latency_us
     if report.proof is not None:
         values |= {"attest_digest": report.proof.digest, "attest_answered": report.proof.answered}
-    return values or {"hint": report.hint}
+    return values
 
 
 def _move_untracked(change: Change, session: Rollouts, row: Row, report: Report) -> None:
