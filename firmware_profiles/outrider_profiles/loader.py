@@ -90,9 +90,7 @@ def _check_words(profile: Profile, file: str) -> None:
             if word not in known:
                 raise ProfileFileError(file, key, f"{word!r} is not one of {', '.join(sorted(known))}")
     if "fp32" not in profile.precisions:
-        raise ProfileFileError(
-            file, "precisions", "'fp32' is missing: the others are compared with it"
-        )
+        raise ProfileFileError(file, "precisions", "'fp32' is missing: the others are compared with it")
 
 
 def _check_numbers(profile: Profile, file: str) -> None:
