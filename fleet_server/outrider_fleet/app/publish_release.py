@@ -19,6 +19,7 @@ from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import artifacts
 from outrider_fleet.store.tables import releases as releases_table
 from outrider_protocol import canonical, ids, limits
+from outrider_protocol.errors import ProtocolError
 from outrider_protocol.manifest import Descriptor, Index, Manifest
 
 
@@ -51,7 +52,12 @@ def publish(fleet: Fleet, upload: Upload, actor: str) -> Row:
 
 
 def _named(upload: Upload) -> str:
-    return upload.index[-400:] if len(upload.index) > 400 else upload.index
+    """`model/version` where the index says so, else the index's digest."""
+    try:
+        index = Index.decode(upload.index.encode())
+    except ProtocolError:
+        return ids.digest_of(upload.index.encode())
+    return f"{index.model}/{index.release}"
 
 
 def _known(fleet: Fleet, checked: CheckedRelease, upload: Upload) -> Row | None:

@@ -1,0 +1,194 @@
+"""`outrider-fleet` against a running server. Rules: docs/spec/server.md."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import uvicorn
+from click.testing import CliRunner, Result
+
+from outrider_fleet.api import application
+from outrider_fleet.api.services import Services
+from outrider_fleet.app import create_rollout, tokens
+from outrider_fleet.app.create_rollout import Wanted
+from outrider_fleet.cli import main
+from tests.fleet.app.house import ALL, House
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+class Shell:
+    """Runs commands on one home."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    def __call__(self, *args: str, **env: str) -> Result:
+        return CliRunner().invoke(main, ["--home", str(self.house.home.path), *args], env=env)
+
+    def json(self, *args: str) -> Any:
+        result = self(*args, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A listening server with two devices on release 1.0, and 1.1 published."""
+    house = House(tmp_path_factory.mktemp("cli"))
+    house.enrol("watch-1", "watch-2")
+    house.publish("1.0", 1)
+    create_rollout.create(house.fleet, Wanted("har", "1.0", "all", ALL), "operator:test")
+    for device in ("watch-1", "watch-2"):
+        house.succeed(device)
+    house.publish("1.1", 2)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    application_ = application.create(Services(house.fleet))
+    server = uvicorn.Server(uvicorn.Config(application_, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    house.home.run.mkdir(exist_ok=True)
+    api = {"api": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+    house.home.endpoints.write_text(json.dumps(api))
+    house.home.operator_token.write_text(tokens.create(house.fleet, "operator", "cli"))
+    yield Shell(house)
+    server.should_exit = True
+    thread.join()
+    listener.close()
+    house.close()
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_is_documented() -> None:
+    """CLI-5: each command, with its group, stands somewhere in docs/."""
+    text = "\n".join(page.read_text("utf-8") for page in DOCS.rglob("*.md"))
+    missing = [" ".join(path) for path, _ in commands(main) if " ".join(path) not in text]
+    assert missing == []
+
+
+def test_every_answer_has_json() -> None:
+    """CLI-1: apart from what only acts on this machine."""
+    plain = {("up",), ("delegate",), ("trust", "pipeline-key")}
+    for path, command in commands(main):
+        has = any("--json" in parameter.opts for parameter in command.params)
+        assert has or path in plain, path
+        assert command.help, path
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("devices",),
+        ("device", "show", "watch-1"),
+        ("group", "list"),
+        ("release", "list"),
+        ("release", "show", "har", "1.0"),
+        ("rollout", "list"),
+        ("rollout", "show", "ro-000001"),
+        ("why", "ro-000001"),
+        ("drift",),
+        ("snapshot", "list"),
+        ("run", "list"),
+        ("policy", "show"),
+        ("lineage", "release", "har/1.0"),
+    ],
+)
+def test_reading(shell: Shell, args: tuple[str, ...]) -> None:
+    """CLI-1 and CLI-5: every view, for people and for programs."""
+    assert shell.json(*args) is not None
+    people = shell(*args)
+    assert people.exit_code == 0
+    assert people.stdout.strip()
+    assert people.stderr == ""
+
+
+def test_a_working_day(shell: Shell, tmp_path: Path) -> None:
+    """CLI-5: tokens, groups, a rollout from canary to abort, labels, policy, snapshot, run, revocation."""
+    assert shell("token", "create", "--kind", "device").stdout.strip().endswith(shell.house.authority.fingerprint)
+    assert shell.json("token", "create", "--kind", "viewer")["token"].startswith("outrider-viewer-")
+    assert shell.json("group", "create", "pair", "--device", "watch-1")["devices"] == ["watch-1"]
+    made = shell.json(
+        "rollout", "create", "har", "1.1", "--phase", "canary=1", "--phase", "all=100%", "--failures", "max_ratio=0.1",
+        "--failures", "min_sample=1", "--parameter", "probation_windows=3", "--idempotency-key", "day-1",
+    )  # fmt: skip
+    assert (made["exposed"], made["total"]) == (1, 2)
+    for action, state in (("pause", "paused"), ("resume", "running"), ("advance", "running"), ("abort", "aborted")):
+        assert shell.json("rollout", action, made["id"], "--reason", "test")["state"] == state
+    assert "test" in shell("why", made["id"]).stdout
+    digest = str(shell.house.value("SELECT digest FROM artifacts WHERE version = '1.0'"))
+    predicted = shell.house.predict("watch-2", digest, [0, 1])
+    shell.house.sample("watch-2", digest, predicted)
+    file = tmp_path / "labels.json"
+    file.write_text(json.dumps([{"prediction_id": p, "label": "run", "source": "p1/r1"} for p in predicted]))
+    assert shell.json("label", "import", str(file), "--model", "har") == {"accepted": 2}
+    assert shell.json("policy", "set", "har", "--autonomy", "approve")["autonomy"] == "approve"
+    assert shell.json("snapshot", "create", "har")["n"] == 2
+    run = shell.json("run", "create", "har")
+    assert shell.json("run", "show", run["id"])["state"] == "queued"
+    assert "run run-000001" in shell("lineage", "recording", "p1/r1").stdout
+    assert shell.json("device", "revoke", "watch-1")["state"] == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "error"),
+    [
+        (("device", "show", "nobody"), 4, "UnknownError"),
+        (("rollout", "create", "har", "9.9"), 4, "UnknownError"),
+        (("rollout", "resume", "ro-000001"), 4, "IllegalActionError"),
+        (("rollout", "create", "har", "1.0", "--failures", "max_ratio=7"), 2, "GateError"),
+        (("run", "approve", "run-000099"), 4, "UnknownError"),
+    ],
+)
+def test_refusals(shell: Shell, args: tuple[str, ...], status: int, error: str) -> None:
+    """CLI-2 and CLI-3: the server's own words, and a status by kind."""
+    result = shell(*args)
+    assert (result.exit_code, result.stdout) == (status, "")
+    first, second = result.stderr.strip().splitlines()
+    assert first.startswith(f"error: {error}: ")
+    assert second.startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("rollout", "create", "har", "1.0", "--phase", "canary"),
+        ("rollout", "create", "har", "1.0", "--shadow", "max_ratio"),
+        ("group", "create", "x"),
+        ("token", "create", "--kind", "king"),
+        ("label", "import", "/nowhere", "--model", "har"),
+    ],
+)
+def test_usage(shell: Shell, args: tuple[str, ...]) -> None:
+    """CLI-2: what makes no sense never reaches the server."""
+    assert shell(*args).exit_code == 2
+
+
+def test_tokens(shell: Shell) -> None:
+    """CLI-4: a token of another kind is 5, a wrong one too; the environment goes before the home."""
+    viewer = tokens.create(shell.house.fleet, "viewer", "v")
+    assert shell("--token", viewer, "rollout", "create", "har", "1.0").exit_code == 5
+    assert shell("devices", OUTRIDER_FLEET_TOKEN="nonsense").exit_code == 5
+    assert shell("devices", OUTRIDER_FLEET_TOKEN=viewer).exit_code == 0
+
+
+def test_no_server(tmp_path: Path) -> None:
+    """CLI-2: nothing runs on that home, or nothing answers there."""
+    for args in (["--home", str(tmp_path), "devices"], ["--api", "http://127.0.0.1:9", "devices"]):
+        result = CliRunner().invoke(main, args)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "hint: " in result.stderr
