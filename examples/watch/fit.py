@@ -28,8 +28,8 @@ class Recipe:
     seed: int
     mirrored: bool = False
     epochs: int = 12
-    batch: int = 32
-    rate: float = 3e-3
+    batch: int = 64
+    rate: float = 5e-3
     turn_rad: float = 0.2
     speed_ratio: float = 0.15
 

@@ -96,7 +96,7 @@ def retrained(recordings: Sequence[Recording], seed: int, snapshot: Labelled) ->
     chosen, unseen = select(recordings, people, RIGHT), select(recordings, people, LEFT)
     fitted, held, left = slices(chosen, 0, FITTED), slices(chosen, EVALUATED, WINDOWS), slices(unseen, 0, WINDOWS)
     taught = fitted + snapshot
-    nets = {option: fit(taught.x, taught.y, Recipe(seed + 100, option, epochs=14)) for option in (False, True)}
+    nets = {option: fit(taught.x, taught.y, Recipe(seed + 100, option)) for option in (False, True)}
     figure = {option: round(accuracy(net, left.x, left.y), 4) for option, net in nets.items()}
     mirrored = figure[True] >= figure[False]
     seen = taught + taught.mirrored if mirrored else taught
