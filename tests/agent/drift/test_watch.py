@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+import pytest
 
-from examples.bench.drift_watch import measure
-from examples.watch.data import load
 from outrider_agent.drift.detector import Rule
 
 
 def test_a_moved_wrist_is_noticed_and_a_resting_one_is_not() -> None:
     """AGT-DRF-15: seed 0: at least three of four moved devices within 120 windows, none of the four others."""
+    torch = pytest.importorskip("torch", reason="trains a model; an agent alone has no torch")
+    from examples.bench.drift_watch import measure
+    from examples.watch.data import load
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
