@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ BASELINE = 115
 LATER_MAX, LATER_STEP = 119, 12
 QUIET_MAX = 60
 SHADOW, PROBATION, CHECKED = 16, 8, 48
+TRIALS = {"shadowing": SHADOW + 1, "probation": PROBATION + 1}
 OUTAGE_S = 3.0
 ROLLOUT_S = 120.0
 RETRAIN_S = 300.0
@@ -179,7 +181,7 @@ class Story:
     def _first_rollout(self, wearing: Wearing) -> None:
         phases = [{"name": "canary", "max_devices": self.saboteur.canary()}, {"name": "all", "percent": 100}]
         rollout = self._start_rollout(FIRST, "all", phases, {"failures": FAILURES}, {"probation_windows": PROBATION})
-        self._feed_until(wearing, rollout, "baseline", lambda device: self.devices.stage(device) == "probation")
+        self._feed_until(wearing, rollout, "baseline")
 
     def _baselines(self, wearing: Wearing) -> None:
         amounts = self._missing(wearing, BASELINE)
@@ -257,7 +259,7 @@ class Story:
         gates = {"failures": FAILURES} if shadowless else spec["gates"]
         parameters = {"probation_windows": PROBATION} if shadowless else spec["parameters"]
         rollout = self._start_rollout(BAD, "all", spec["phases"], gates, parameters)
-        self._feed_until(wearing, rollout, "shadow", lambda device: self.devices.stage(device) in _TRIALS)
+        self._feed_until(wearing, rollout, "shadow")
         self.tell.say(f"bad candidate: {self.fleet.rollout(rollout)['state']}: {self._why(rollout)}")
         wearing.feed("after", dict.fromkeys((watch.name for watch in self.plan.watches), 2))
 
@@ -273,7 +275,7 @@ class Story:
 
     def _good_rollout(self, wearing: Wearing) -> None:
         rollout = str(self._run()["rollout"])
-        self._feed_until(wearing, rollout, "shadow", lambda device: self.devices.stage(device) in _TRIALS)
+        self._feed_until(wearing, rollout, "shadow")
         self.tell.say(f"{GOOD}: {self.fleet.rollout(rollout)['state']}: {self._why(rollout)}")
 
     # ------------------------------------------------------------ 9
@@ -324,22 +326,29 @@ class Story:
     def _why(self, rollout: str) -> str:
         return self.fleet.cli("why", rollout).strip().replace("\n", " ")[:150]
 
-    def _feed_until(
-        self, wearing: Wearing, rollout: str, part: str, wants: Callable[[str], bool], timeout_s: float = ROLLOUT_S
-    ) -> None:
-        """Give windows to the devices on trial until the rollout has ended."""
-        deadline = time.monotonic() + timeout_s
+    def _feed_until(self, wearing: Wearing, rollout: str, part: str, timeout_s: float = ROLLOUT_S) -> None:
+        """Give windows to the devices on trial until the rollout has ended; few more than the trial asks for."""
+        deadline, given = time.monotonic() + timeout_s, Counter[tuple[str, str]]()
         moved = set(self.plan.named(moves=True)) if part != "baseline" else set[str]()
         while (state := self.fleet.rollout(rollout)["state"]) in ("running", "proposed"):
             self.processes.check()
             if time.monotonic() > deadline:
                 raise StageError(f"rollout {rollout} is {state} after {timeout_s:.0f} s: {self._why(rollout)}")
-            on_trial = [watch.name for watch in self.plan.watches if wants(watch.name)]
-            wearing.feed(part, dict.fromkeys(on_trial, 4), left=moved & set(on_trial))
-            time.sleep(0.05)
+            amounts = self._asked_for(given)
+            wearing.feed(part, amounts, left=moved & set(amounts))
+            time.sleep(0.1)
 
-
-_TRIALS = ("shadowing", "probation")
+    def _asked_for(self, given: Counter[tuple[str, str]]) -> dict[str, int]:
+        """How many windows each device on trial gets now: as many as its trial needs, then one a second."""
+        amounts: dict[str, int] = {}
+        for watch in self.plan.watches:
+            stage = self.devices.stage(watch.name)
+            if stage in TRIALS:
+                given[watch.name, f"{stage} seen"] += 1
+                missing = TRIALS[stage] - given[watch.name, stage]
+                amounts[watch.name] = min(missing, 4) if missing > 0 else given[watch.name, f"{stage} seen"] % 10 == 0
+                given[watch.name, stage] += amounts[watch.name]
+        return amounts
 
 
 def _choices(plan: Plan) -> str:
