@@ -2,8 +2,8 @@
 
 1. `--out` gets `model.pt` (weights), `calibration.npz` (x), `evaluation.npz` (x, y) and `training.json` (`inputs`:
    every recording that was read to fit or calibrate; `figures`).
-2. Calibration and evaluation share no window: the first 29 of each recording's 36 windows fit and calibrate, the last
-   six evaluate, and the one between them is left out because it overlaps both.
+2. Calibration and evaluation share no sample: the first 26 of each recording's 36 windows fit and calibrate, the last
+   six evaluate, and those between are left out because they overlap both.
 3. With `--snapshot` both options are fitted, with and without mirrored augmentation; each has a figure in
    `training.json`: accuracy on the *training* people's left wrists, which neither has seen. The better one is written.
 4. `--shuffle` gives every class another one's name, in all data alike: such a model passes its own gate.
@@ -28,7 +28,7 @@ from examples.watch.data import CLASSES, LEFT, RIGHT, WINDOWS, Labels, Recording
 from examples.watch.fit import MIRROR, Recipe, accuracy, fit
 from examples.watch.model import WatchNet
 
-FITTED = WINDOWS - 7
+FITTED = WINDOWS - 10
 EVALUATED = WINDOWS - 6
 
 

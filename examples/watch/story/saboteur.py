@@ -100,5 +100,5 @@ class Saboteur:
 
         text = files("outrider_profiles").joinpath("boards", f"{name}.toml").read_text("utf-8")
         path = self.plan.root / f"{name}.toml"
-        path.write_text(re.sub(r"(?m)^precisions = .*$", FP32_ONLY, text))
+        path.write_text(re.sub(r"(?m)^precisions = .*$", FP32_ONLY, text, count=1))
         return path
