@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,9 +27,9 @@ from examples.watch.story.wearing import Wearing
 T = TypeVar("T")
 BASELINE = 115
 LATER_MAX, LATER_STEP = 119, 12
-QUIET_MAX = 60
+QUIET_MAX = 48
 SHADOW, PROBATION, CHECKED = 16, 8, 48
-TRIALS = {"shadowing": SHADOW + 1, "probation": PROBATION + 1}
+TRIALS = {"shadowing": (SHADOW + 1, 1.5), "probation": (PROBATION + 1, 0.0)}
 OUTAGE_S = 3.0
 ROLLOUT_S = 120.0
 RETRAIN_S = 300.0
@@ -51,6 +50,25 @@ POLICY: dict[str, dict[str, Any]] = {
         },
     },
 }
+
+
+@dataclass
+class Trial:
+    """One device's shadowing or probation: what it still asks for, from a while after it has begun."""
+
+    wanted: int
+    begins_after_s: float
+    since_s: float = 0.0
+    turns: int = 0
+
+    def next(self, now_s: float) -> int:
+        """As many windows as the trial needs, four at a time; then one now and then, for those that came too early."""
+        self.since_s, self.turns = self.since_s or now_s, self.turns + 1
+        if now_s - self.since_s < self.begins_after_s:
+            return 0
+        amount = min(self.wanted, 4) or int(self.turns % 4 == 0)
+        self.wanted = max(0, self.wanted - amount)
+        return amount
 
 
 @dataclass
@@ -328,26 +346,24 @@ class Story:
 
     def _feed_until(self, wearing: Wearing, rollout: str, part: str, timeout_s: float = ROLLOUT_S) -> None:
         """Give windows to the devices on trial until the rollout has ended; few more than the trial asks for."""
-        deadline, given = time.monotonic() + timeout_s, Counter[tuple[str, str]]()
+        deadline, trials = time.monotonic() + timeout_s, dict[tuple[str, str], Trial]()
         moved = set(self.plan.named(moves=True)) if part != "baseline" else set[str]()
         while (state := self.fleet.rollout(rollout)["state"]) in ("running", "proposed"):
             self.processes.check()
             if time.monotonic() > deadline:
                 raise StageError(f"rollout {rollout} is {state} after {timeout_s:.0f} s: {self._why(rollout)}")
-            amounts = self._asked_for(given)
+            amounts = self._asked_for(trials)
             wearing.feed(part, amounts, left=moved & set(amounts))
             time.sleep(0.1)
 
-    def _asked_for(self, given: Counter[tuple[str, str]]) -> dict[str, int]:
-        """How many windows each device on trial gets now: as many as its trial needs, then one a second."""
+    def _asked_for(self, trials: dict[tuple[str, str], Trial]) -> dict[str, int]:
+        """How many windows each device on trial gets now."""
         amounts: dict[str, int] = {}
         for watch in self.plan.watches:
             stage = self.devices.stage(watch.name)
             if stage in TRIALS:
-                given[watch.name, f"{stage} seen"] += 1
-                missing = TRIALS[stage] - given[watch.name, stage]
-                amounts[watch.name] = min(missing, 4) if missing > 0 else given[watch.name, f"{stage} seen"] % 10 == 0
-                given[watch.name, stage] += amounts[watch.name]
+                trial = trials.setdefault((watch.name, stage), Trial(*TRIALS[stage]))
+                amounts[watch.name] = trial.next(time.monotonic())
         return amounts
 
 
