@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ def outbox(path: Path) -> Iterator[Outbox]:
     made.close()
 
 
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(query).fetchall()
+
+
 def seqs(outbox: Outbox, stream: str = "bulk", after: int = 0) -> list[tuple[int, int]]:
     return [(item.seq, item.prev) for item in outbox.sendable(stream, after, 1000)]
 
@@ -51,7 +57,7 @@ def test_a_sequence_is_durable_before_it_is_given_out(path: Path) -> None:
     outbox = Outbox.open(path, LIMIT)
     given_out.append(outbox.reserve("bulk"))
     assert len(set(given_out)) == len(given_out) == 81
-    gaps = {seq for (seq,) in sqlite3.connect(path).execute("SELECT seq FROM gap WHERE reason = 'abandoned'")}
+    gaps = {seq for (seq,) in rows(path, "SELECT seq FROM gap WHERE reason = 'abandoned'")}
     assert set(given_out[:80]) <= gaps
     outbox.close()
 
@@ -116,7 +122,7 @@ def test_a_full_outbox_sheds_samples_then_windows_then_predictions_and_no_event(
     assert seqs(outbox) == [(1, 0), (4, 1)]
     outbox.put("event", "event", 1, bytes(900))
     assert outbox.counts() == {"bulk": 0, "event": 2}
-    gaps = sqlite3.connect(path).execute("SELECT seq, kind FROM gap WHERE reason = 'shed' ORDER BY seq").fetchall()
+    gaps = rows(path, "SELECT seq, kind FROM gap WHERE reason = 'shed' ORDER BY seq")
     assert gaps == [(1, "predictions"), (2, "windows"), (3, "samples"), (4, "predictions")]
     outbox.close()
 
@@ -198,7 +204,7 @@ def test_any_history_loses_nothing_and_commits_nothing_twice(rng: random.Random)
         for stream in ("bulk", "event"):
             _deliver(outbox, server, stream, lose=lambda: False)
         outbox.close()
-        gaps = set(sqlite3.connect(path).execute("SELECT stream, seq FROM gap"))
+        gaps = set(rows(path, "SELECT stream, seq FROM gap"))
         assert len(set(server.keys)) == len(server.keys)
         assert not set(server.keys) & gaps
         for stream, end in server.committed.items():
