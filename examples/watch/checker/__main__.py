@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from examples.watch.checker import compiled, drift, loop, models, rollouts, telemetry, trust
@@ -11,6 +13,7 @@ from examples.watch.checker.finding import Finding
 from examples.watch.checker.record import Record
 from examples.watch.errors import RecordError
 
+FINDINGS = "findings.json"
 CLAIMS: dict[str, Callable[[Record], Finding]] = {
     "D1": models.d1,
     "D2": compiled.d2,
@@ -40,13 +43,14 @@ def check(record: Record, claim: str) -> Finding:
 
 
 def main(arguments: list[str]) -> int:
-    """Print every finding; 0 when all hold, 1 when one fails, 2 on wrong usage."""
+    """Print every finding and write them to the run; 0 when all hold, 1 when one fails, 2 on wrong usage."""
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         print("usage: python -m examples.watch.checker RUN", file=sys.stderr)
         return 2
     record = Record(Path(arguments[0]))
     findings = [check(record, claim) for claim in CLAIMS]
     print("\n".join(finding.text() for finding in findings))
+    (record.run / FINDINGS).write_text(json.dumps([asdict(finding) for finding in findings], indent=1) + "\n")
     failed = [finding.claim for finding in findings if not finding.ok]
     print(
         f"{len(findings) - len(failed)} of {len(findings)} claims hold"
