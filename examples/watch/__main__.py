@@ -12,10 +12,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from examples.watch.errors import WatchError
+from examples.watch.story import story
+from examples.watch.story.cast import Cast
 from examples.watch.story.plan import ROOT, Plan
 from examples.watch.story.processes import Processes, command, environment
 from examples.watch.story.saboteur import CLAIMS, WHAT
-from examples.watch.story.story import Story
 from examples.watch.story.summary import summary
 
 
@@ -34,7 +35,7 @@ def main() -> int:
     told = False
     try:
         with ThreadPoolExecutor(12) as pool:
-            status = _tell(Story.of(plan, processes, pool))
+            status = _tell(Cast.of(plan, processes, pool))
         told = True
     finally:
         if not (told and asked.keep):
@@ -42,19 +43,19 @@ def main() -> int:
     return status
 
 
-def _tell(story: Story) -> int:
-    if story.plan.broken:
-        story.tell.say(f"on purpose: {WHAT[story.plan.broken]}")
+def _tell(cast: Cast) -> int:
+    if cast.plan.broken:
+        cast.tell.say(f"on purpose: {WHAT[cast.plan.broken]}")
     ended = True
     try:
-        story.run()
+        story.tell(cast)
     except WatchError as error:
         ended = False
-        story.tell.say(f"the story ended early: {error}\n{' ' * 10}{error.hint}")
+        cast.tell.say(f"the story ended early: {error}\n{' ' * 10}{error.hint}")
     judged = subprocess.run(
-        command("python", "-m", "examples.watch.checker", story.plan.root), cwd=ROOT, env=environment(), check=False
+        command("python", "-m", "examples.watch.checker", cast.plan.root), cwd=ROOT, env=environment(), check=False
     )
-    print(summary(story), flush=True)
+    print(summary(cast), flush=True)
     return judged.returncode if ended or judged.returncode else 1
 
 

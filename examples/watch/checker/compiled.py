@@ -50,14 +50,15 @@ def d2(record: Record) -> Finding:
     fast = chosen["name"] == BASELINE or chosen["latency_ratio"] <= 1.0
     small = chosen["precision"].startswith("int8") and size <= SIZE_AT_MOST
     vnni = has_vnni()
+    tried = [c["name"] for c in part["candidates"] if c["precision"].startswith("int8") and c["latency_us"] > 0]
     return Finding(
         "D2",
         f"{part['profile']} chose {chosen['name']}",
-        passes and fast and (small or not vnni),
+        passes and fast and bool(tried) and (small or not vnni),
         f"agreement {chosen['agreement']:.3f}, SQNR {worst_sqnr_db(chosen):.1f} dB, "
         f"latency {chosen['latency_ratio']:.2f}× of fp32, in turns ({chosen['latency_us']:.0f} and "
         f"{base['latency_us']:.0f} µs), size {size:.2f}×",
-        f"≥ {AGREEMENT_AT_LEAST}, ≥ {SQNR_AT_LEAST_DB:.0f} dB, not slower"
+        f"≥ {AGREEMENT_AT_LEAST}, ≥ {SQNR_AT_LEAST_DB:.0f} dB, not slower, int8 measured"
         + (f", int8 at ≤ {SIZE_AT_MOST}× (this machine has AVX512-VNNI)" if vnni else " (no AVX512-VNNI here)"),
     )
 

@@ -6,6 +6,7 @@ Each answer below is asked for at the one place in the story that it changes.
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -67,24 +68,35 @@ class Saboteur:
         return ("-m", "examples.watch.story.bad_training", bad) if bad else ("-m", "examples.watch.train")
 
     def sampled(self) -> frozenset[int]:
-        """D10: whose raw windows may leave their devices."""
+        """D10: whose raw windows may leave their devices, and are labelled for training."""
         return frozenset(self.plan.roles.held_out if self.breaks("D10") else self.plan.roles.label)
-
-    def taught_by(self) -> frozenset[int]:
-        """D10: whose windows are labelled for training."""
-        return self.sampled()
 
     def left_too_early(self) -> list[str]:
         """D9: devices that change wrists although they are said to stay."""
-        return [w.name for w in self.plan.watches if not w.moves and w.person in self.plan.roles.evaluate][:1] * (
-            self.breaks("D9")
-        )
+        stay = [w.name for w in self.plan.watches if not w.moves and w.person in self.plan.roles.evaluate]
+        return stay[:1] if self.breaks("D9") else []
 
-    def alter_installed(self, device: str) -> None:
+    def alter_installed(self) -> None:
         """D5: flip one bit of an installed model."""
-        path = next((self.plan.home(device) / "var/artifacts").glob("*/model.onnx"))
-        path.chmod(0o600)
+        path = next((self.plan.home(self.victim) / "var/artifacts").glob("*/model.onnx"))
         path.write_bytes(flipped(path.read_bytes()))
+
+    @property
+    def victim(self) -> str:
+        """The device that is harmed at the end."""
+        return self.plan.named(moves=False)[-1]
+
+    def remember_state(self) -> None:
+        """D7: keep the device's update.json as it was before 1.1."""
+        shutil.copy(self._state, self.plan.root / "former-update.json")
+
+    def set_back(self) -> None:
+        """D7: put it back, as a restored disk image would."""
+        shutil.copy(self.plan.root / "former-update.json", self._state)
+
+    @property
+    def _state(self) -> Path:
+        return self.plan.home(self.victim) / "var/update.json"
 
     def lose_batch(self) -> None:
         """D8: forget one batch of predictions and its rows."""
