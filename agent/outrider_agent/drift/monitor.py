@@ -62,18 +62,6 @@ class Monitor:
         report = self._judge(features[taken:], klass[taken:], windows.confidence[taken:])
         return Judged(self.reference.fleet_scores(features, klass), report)
 
-    def entered(self) -> DriftReport:
-        """The present phase as a report, where it is no alarm."""
-        return DriftReport(
-            model=self.state.model,
-            digest=self.state.digest,
-            phase=self.phase,
-            window_index=self.state.windows,
-            baseline_n=len(self.state.klass),
-            score=0.0,
-            estimated_accuracy=None,
-        )
-
     def cleared(self) -> bool:
         """A labelled check passed: leave `rebaselining`, or begin a new baseline after an alarm; True if it changed."""
         if self.phase == "alarm":

@@ -95,10 +95,8 @@ class Recorder:
         return self._monitor.phase if self._monitor else "none"
 
     def begin(self, outlet: Outlet) -> None:
-        """Tell the phase; a new baseline after a former release is an event as well, so that it stays on record."""
+        """Tell the phase."""
         outlet.phase(self.phase)
-        if self._monitor is not None and self.phase == "rebaselining" and not self._monitor.state.windows:
-            outlet.drift(self._monitor.entered())
 
     def add(self, answered: Answered, at_ms: int, now_s: float) -> list[str] | None:
         """Record one answer; the ids of its predictions, or None without a lease."""
