@@ -40,7 +40,7 @@ def commands(program: str) -> Iterator[tuple[str, str, set[str]]]:
 def _click_commands(
     command: click.Command, name: str, parent: click.Context | None
 ) -> Iterator[tuple[str, str, set[str]]]:
-    settings = command.context_settings | {"max_content_width": _WIDTH, "terminal_width": _WIDTH}
+    settings = {**command.context_settings, "max_content_width": _WIDTH, "terminal_width": _WIDTH}
     context = click.Context(command, info_name=name.rpartition(" ")[2] if parent else name, parent=parent, **settings)
     options = {
         option for parameter in command.get_params(context) for option in parameter.opts + parameter.secondary_opts
