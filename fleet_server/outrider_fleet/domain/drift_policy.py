@@ -1,8 +1,8 @@
-"""When drift is worth a training run: fleet-wide, harmful as far as one can tell, and not too often.
+"""When drift is worth a training run: fleet-wide, with labels to learn from, and not too often.
 
 1. A run needs `min_devices` devices with an opinion, at least `min_alarmed` of them and `min_share` in alarm.
-2. Estimated harm = reference accuracy − mean estimated accuracy of the alarmed devices. Where nobody can estimate it,
-   it counts as unknown and does not stop the run; an estimate may inform, it is no proof.
+2. Estimated harm = reference accuracy − mean estimated accuracy of the alarmed devices. It informs whoever reads the
+   decision and stops nothing: docs/adr/0008.
 3. `cooldown_s` lies between two runs of a model, and nothing starts while one is at work.
 4. At least `min_labels` labelled samples are there to learn from.
 5. A single device in alarm among enough others gets a maintenance event instead.
@@ -33,12 +33,11 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class DriftPolicy:
-    """Thresholds; ratios within 0..1, `min_harm` in points of accuracy (0.05 = five)."""
+    """Thresholds; `min_share` within 0..1."""
 
     min_share: float = 0.3
     min_devices: int = 4
     min_alarmed: int = 2
-    min_harm: float = 0.0
     cooldown_s: float = 86_400.0
     min_labels: int = 20
 
@@ -112,8 +111,8 @@ def decide(policy: DriftPolicy, fleet: Sequence[DeviceDrift], now: Circumstances
     alarmed = tuple(sorted(item.device for item in fleet if item.alarmed))
     share = len(alarmed) / len(fleet) if fleet else 0.0
     harm = _harm(fleet, now.reference_accuracy)
-    outcome, why = _outcome(policy, len(fleet), len(alarmed), harm, now)
-    return Decision(outcome, why, share, len(fleet), alarmed, harm)
+    outcome, why = _outcome(policy, len(fleet), len(alarmed), now)
+    return Decision(outcome, f"{why}{_harm_words(harm)}" if alarmed else why, share, len(fleet), alarmed, harm)
 
 
 def _harm(fleet: Sequence[DeviceDrift], reference: float | None) -> float | None:
@@ -121,9 +120,7 @@ def _harm(fleet: Sequence[DeviceDrift], reference: float | None) -> float | None
     return None if reference is None or not estimates else reference - sum(estimates) / len(estimates)
 
 
-def _outcome(
-    policy: DriftPolicy, watched: int, alarmed: int, harm: float | None, now: Circumstances
-) -> tuple[Outcome, str]:
+def _outcome(policy: DriftPolicy, watched: int, alarmed: int, now: Circumstances) -> tuple[Outcome, str]:
     seen = f"{alarmed} of {watched} devices in alarm"
     if not alarmed:
         return Outcome.NOTHING, seen
@@ -136,16 +133,14 @@ def _outcome(
         return Outcome.MAINTENANCE, f"{seen}: a lone deviating device is looked at, the fleet is not retrained"
     if alarmed < policy.min_alarmed or alarmed / watched < policy.min_share:
         return Outcome.WAIT, f"{seen}: below {policy.min_alarmed} devices or a share of {policy.min_share:.0%}"
-    return _worth_it(policy, f"{seen}, {_harm_words(harm)}", harm, now)
+    return _now_or_later(policy, seen, now)
 
 
 def _harm_words(harm: float | None) -> str:
-    return "harm unknown" if harm is None else f"estimated harm {harm * 100:.0f} points"
+    return "; harm unknown" if harm is None else f"; estimated harm {harm * 100:.0f} points"
 
 
-def _worth_it(policy: DriftPolicy, seen: str, harm: float | None, now: Circumstances) -> tuple[Outcome, str]:
-    if harm is not None and harm < policy.min_harm:
-        return Outcome.WAIT, f"{seen}: below {policy.min_harm * 100:.0f} points"
+def _now_or_later(policy: DriftPolicy, seen: str, now: Circumstances) -> tuple[Outcome, str]:
     if now.running:
         return Outcome.WAIT, f"{seen}: a training run is at work already"
     if now.last_run_ms is not None and now.now_ms - now.last_run_ms < policy.cooldown_s * 1000:
