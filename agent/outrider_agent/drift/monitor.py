@@ -55,6 +55,11 @@ class Monitor:
         """One of `messages.PHASES`."""
         return self.state.phase
 
+    @property
+    def evidence(self) -> float:
+        """How much speaks for drift so far, in the budget's windows; an alarm comes at `rule.arl_windows`."""
+        return float(self._detector.evidence.mean())
+
     def observe(self, windows: Windows) -> Judged:
         """Take windows in order; `report` is set when one of them raises the alarm."""
         features, klass = self.reference.features(windows), windows.klass

@@ -120,11 +120,12 @@ def predictions_body(batch: ClosedBatch, config: Config, digest: str) -> bytes:
 
 @dataclass(frozen=True)
 class Span:
-    """When the windows of a statistics batch were seen, and the drift phase after them."""
+    """When the windows of a statistics batch were seen; the drift phase and the detector's evidence after them."""
 
     start_ms: int
     end_ms: int
     phase: str
+    evidence: float
 
 
 def windows_body(counts: WindowCounts, bins: tuple[Bins, ...], span: Span, config: Config, digest: str) -> bytes:
@@ -136,6 +137,7 @@ def windows_body(counts: WindowCounts, bins: tuple[Bins, ...], span: Span, confi
         "end_ms": span.end_ms,
         "clock_ok": span.start_ms >= CLOCK_FLOOR_MS,
         "phase": span.phase,
+        "evidence": round(span.evidence, 3),
         "variables": [item.name for item in bins],
         "bins": [len(item.edges) + 1 for item in bins],
     }

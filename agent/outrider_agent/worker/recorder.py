@@ -202,7 +202,8 @@ class Recorder:
             return
         counts, since_ms = self._counts, self._counts_since_ms[0]
         self._counts, self._counts_since_ms = self._counter.empty(), None
-        body = windows_body(counts, self._bins, Span(since_ms, at_ms, self.phase), self._config, self._digest)
+        span = Span(since_ms, at_ms, self.phase, self._monitor.evidence if self._monitor else 0.0)
+        body = windows_body(counts, self._bins, span, self._config, self._digest)
         outlet.batch("windows", None, counts.n, body)
 
     def _send_samples(self, outlet: Outlet, kept: Kept, seed: int) -> None:

@@ -45,6 +45,7 @@ def windows(device: str, batch: Batch, now_ms: int) -> Rows:
         "n": fields.integer("n"),
         "counts": _column(batch, "counts", "u4").data,
         "class_counts": _column(batch, "class_counts", "u4").data,
+        "evidence": fields.number("evidence"),
         "received_ms": now_ms,
     }
     return [row]

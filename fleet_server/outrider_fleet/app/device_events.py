@@ -209,5 +209,7 @@ def _phase(change: Change, device: str, model: str, digest: str, phase: str) -> 
         return
     values: Row = {"device": device, "model": model, "digest": digest, "phase": phase, "since_ms": change.now_ms}
     values["drifted"] = 1 if phase == "alarm" else known["drifted"] if known is not None else 0
+    if known is None or known["digest"] != digest:
+        values["evidence"] = 0.0
     drift.put_status(change.connection, values)
     change.touch("drift")

@@ -22,7 +22,7 @@ from outrider_fleet.app.incoming import BatchIn, Incoming, PresenceIn
 from outrider_fleet.app.rollouts import Rollouts
 from outrider_fleet.app.streams import Stream
 from outrider_fleet.errors import FleetError
-from outrider_fleet.store import devices, sql
+from outrider_fleet.store import devices, drift, sql
 from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import predictions, samples, windows
 from outrider_protocol import telemetry
@@ -116,6 +116,8 @@ def _store(change: Change, kind: str, rows: list[Row]) -> None:
         change.touch("predictions")
     elif kind == "windows":
         sql.insert_all(change.connection, windows, rows)
+        for row in rows:
+            drift.put_evidence(change.connection, row["device"], row["digest"], row["evidence"])
     elif kind == "samples":
         for row in rows:
             sql.insert_new(change.connection, samples, row)

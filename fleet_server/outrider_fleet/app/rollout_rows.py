@@ -22,9 +22,9 @@ def load(connection: Connection, rollout: str) -> Rollout:
     if row is None:
         raise UnknownError(f"rollout {rollout}")
     restores = {item["device"]: item for item in rollouts.executions_of(connection, rollout, "restore")}
-    online = devices.online_of_rollout(connection, rollout)
+    signs = devices.signs_of_rollout(connection, rollout)
     members = [
-        _member(item, online.get(item["device"], False), restores.get(item["device"]))
+        _member(item, signs.get(item["device"], (False, 0.0)), restores.get(item["device"]))
         for item in rollouts.executions_of(connection, rollout)
     ]
     return Rollout(
@@ -39,13 +39,15 @@ def load(connection: Connection, rollout: str) -> Rollout:
     )
 
 
-def _member(row: Row, online: bool, restore: Row | None) -> Member:
+def _member(row: Row, signs: tuple[bool, float], restore: Row | None) -> Member:
+    online, evidence = signs
     return Member(
         device=row["device"],
         state=State(row["state"]),
         digest=row["digest"],
         drifted=bool(row["drifted"]),
         online=online,
+        evidence=evidence,
         phase=row["phase"],
         ordered_ms=row["ordered_ms"],
         updated_ms=row["updated_ms"],
@@ -65,13 +67,14 @@ def newcomers(connection: Connection, rollout: Row, known: Rollout) -> Iterator[
         if row["device"] in known.members:
             continue
         artifact = releases.artifact_for(connection, rollout["model"], rollout["version"], row["profile"])
-        drifted = bool(row["drifted"]) and row["drift_model"] == rollout["model"]
+        own = row["drift_model"] == rollout["model"]
         yield Member(
             row["device"],
             State.QUEUED if artifact else State.NO_ARTIFACT,
             artifact["digest"] if artifact else None,
-            drifted=drifted,
+            drifted=own and bool(row["drifted"]),
             online=bool(row["online"]),
+            evidence=row["evidence"] if own else 0.0,
         )
 
 

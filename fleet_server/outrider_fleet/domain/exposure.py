@@ -1,6 +1,7 @@
 """Which devices are exposed next, and what the gates say of those that are. See `rollout` for the rules."""
 
 from hashlib import sha256
+from math import log10
 
 from outrider_fleet.domain.gates import Gate, Judgement, Verdict, combine
 from outrider_fleet.domain.rollout_state import Member, Rollout
@@ -12,11 +13,16 @@ def choose(rollout: Rollout) -> list[Member]:
     queued = [m for m in rollout.members.values() if m.state is State.QUEUED]
     shadows = rollout.plan.shadows
 
-    def order(member: Member) -> tuple[bool, bool, bytes]:
+    def order(member: Member) -> tuple[bool, bool, int, bytes]:
         spread = sha256(f"{rollout.id}/{member.device}".encode()).digest()
-        return shadows and member.drifted, not member.online, spread  # [ROL-4]
+        return shadows and member.drifted, not member.online, _decade(member) if shadows else 0, spread  # [ROL-4]
 
     return sorted(queued, key=order)
+
+
+def _decade(member: Member) -> int:
+    """How much speaks for drift, in powers of ten: less than that is chance."""
+    return int(log10(max(member.evidence, 1.0)))
 
 
 def judge(rollout: Rollout) -> Judgement:

@@ -6,7 +6,8 @@ r"""The rollout engine: a pure state machine, stepped by events with the caller'
 
 1. Devices exposed (ordered at least once in this rollout) never exceed the bound of the phase.
 2. A phase is left only when every gate says so, it is full, and its soak time is over.
-3. Where a shadow gate is set, devices that have not drifted are exposed first: only they can vote.
+3. Where a shadow gate is set, devices that have not drifted are exposed first, and of these the ones whose
+   detectors have gathered least evidence: only they can vote, and a drift that is not noticed yet votes wrongly.
 4. A gate that says abort ends the rollout: nobody else is exposed, unfinished executions are taken back.
 5. What is taken back is ordered its former release again (`Restore`); an execution that never started is canceled.
 6. An execution without an end is `timed_out` after `execution_timeout_s`.

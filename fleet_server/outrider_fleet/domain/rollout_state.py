@@ -30,13 +30,14 @@ OPEN: Final = frozenset({Status.PROPOSED, Status.RUNNING, Status.PAUSED})
 
 @dataclass(frozen=True)
 class Member:
-    """One device's part. `restored` says that its former release was ordered again."""
+    """One device's part. `evidence` is its detector's, in windows; `restored`: its former release was ordered again."""
 
     device: str
     state: State = State.QUEUED
     digest: str | None = None
     drifted: bool = False
     online: bool = True
+    evidence: float = 0.0
     phase: int | None = None
     ordered_ms: int | None = None
     updated_ms: int | None = None

@@ -69,7 +69,7 @@ def group(connection: Connection, name: str) -> Row | None:
 
 
 def members(connection: Connection, row: Row) -> list[Row]:
-    """The enrolled devices of a group, each with `drifted` (0, 1 or None) per its own model."""
+    """The enrolled devices of a group, each with `drifted` and `evidence` (or None) per its own model."""
     return sql.rows(connection, _with_drift(_member_filter(row)).order_by(devices.c.device))
 
 
@@ -88,7 +88,9 @@ def _member_filter(row: Row) -> Select[Any]:
 
 def _with_drift(chosen: Select[Any]) -> Select[Any]:
     joined = chosen.outerjoin(drift_status, drift_status.c.device == devices.c.device)
-    return joined.add_columns(drift_status.c.drifted, drift_status.c.model.label("drift_model"))
+    return joined.add_columns(
+        drift_status.c.drifted, drift_status.c.evidence, drift_status.c.model.label("drift_model")
+    )
 
 
 def list_groups(connection: Connection) -> list[Row]:
@@ -115,11 +117,14 @@ def profile(connection: Connection, device: str) -> str:
     return str(sql.scalar(connection, select(devices.c.profile).where(devices.c.device == device)) or "")
 
 
-def online_of_rollout(connection: Connection, rollout: str) -> dict[str, bool]:
-    """Device → whether it is connected, for everybody in a rollout."""
-    joined = select(devices.c.device, devices.c.online).join(executions, executions.c.device == devices.c.device)
+def signs_of_rollout(connection: Connection, rollout: str) -> dict[str, tuple[bool, float]]:
+    """Device → (connected, evidence of drift from the rollout's model), for everybody in a rollout."""
+    about = and_(drift_status.c.device == executions.c.device, drift_status.c.model == executions.c.model)
+    joined = select(devices.c.device, devices.c.online, drift_status.c.evidence).select_from(
+        executions.join(devices, devices.c.device == executions.c.device).outerjoin(drift_status, about)
+    )
     found = sql.rows(connection, joined.where(executions.c.rollout == rollout))
-    return {row["device"]: bool(row["online"]) for row in found}
+    return {row["device"]: (bool(row["online"]), row["evidence"] or 0.0) for row in found}
 
 
 def most_attested(connection: Connection, model: str) -> str | None:

@@ -31,6 +31,12 @@ def put_status(connection: Connection, row: Row) -> None:
         sql.insert(connection, drift_status, {"drifted": 0, **row})
 
 
+def put_evidence(connection: Connection, device: str, digest: str, evidence: float) -> None:
+    """What a device's detector has gathered, where that artifact is the one its status is about."""
+    where = and_(drift_status.c.device == device, drift_status.c.digest == digest)
+    sql.change(connection, drift_status, where, {"evidence": evidence})
+
+
 def of_model(connection: Connection, model: str) -> list[Row]:
     """The status of every enrolled device with a model."""
     joined = select(drift_status).join(devices, devices.c.device == drift_status.c.device)

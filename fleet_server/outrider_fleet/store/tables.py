@@ -319,6 +319,7 @@ windows = Table(
     _int("n"),
     Column("counts", LargeBinary, nullable=False),
     Column("class_counts", LargeBinary, nullable=False),
+    Column("evidence", Float, nullable=False),
     _int("received_ms"),
     PrimaryKeyConstraint("device", "outbox_id", "seq"),
 )
@@ -368,6 +369,7 @@ drift_status = Table(
     _int("cleared_ms", null=True),
     _text("cleared_digest", null=True),
     Column("estimated_accuracy", Float, nullable=True),
+    Column("evidence", Float, nullable=False, server_default="0"),
     PrimaryKeyConstraint("device", "model"),
 )
 drift_events = Table(

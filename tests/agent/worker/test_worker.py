@@ -110,7 +110,7 @@ def test_answers_are_the_models_and_carry_ids(workers, address: Path) -> None:
     assert np.frombuffer(columns["klass"].data, "<i2").tolist() == expected.argmax(1).tolist()
     np.testing.assert_allclose(np.frombuffer(columns["confidence"].data, "<f4"), expected.max(1), rtol=1e-5)
     statistics = body(worker.wait_for("batch", kind="windows"))
-    assert statistics[1]["n"] == 5
+    assert (statistics[1]["n"], statistics[1]["evidence"]) == (5, 0.0)
     assert np.frombuffer(statistics[2]["counts"].data, "<u4").sum() == 5
 
 
@@ -323,6 +323,10 @@ def test_drift_alarm_survives_a_restart(workers, home: Path, address: Path) -> N
         event = worker.wait_for("event").fields
         assert (event["type"], event["body"]["baseline_n"]) == ("drift", 60)
         assert 100 <= event["body"]["window_index"] < 160
+        worker.tell("flush")
+        statistics = body(worker.wait_for("batch", kind="windows"))[1]
+        assert statistics["phase"] == "alarm"
+        assert statistics["evidence"] >= Spec().average_run_length
         assert client.metadata()["parameters"]["phase"] == "alarm"
         worker.tell("cleared", {"digest": client.metadata()["parameters"]["digest"]})
         worker.wait_for("phase", phase="baseline")

@@ -275,6 +275,12 @@ class House:
         seq = self.batch(device, "bulk", telemetry.encode_body("predictions", meta, columns))
         return [f"{device}/{OUTBOX}/{seq}/{index}" for index in range(n)]
 
+    def windows(self, device: str, digest: str, evidence: float) -> None:
+        """Statistics of some windows arrive, with the detector's evidence after them."""
+        meta = {"model": "har", "digest": digest, "n": 4, "evidence": evidence}
+        columns = {"counts": ("u4", bytes(16)), "class_counts": ("u4", bytes(12))}
+        self.batch(device, "bulk", telemetry.encode_body("windows", meta, columns))
+
     def sample(self, device: str, digest: str, predictions: list[str]) -> None:
         """The windows of these predictions arrive."""
         n = len(predictions)

@@ -19,7 +19,7 @@ from tests.fleet.app.house import OUTBOX, House
 DIGEST = "sha256:" + "ab" * 32
 BODY = telemetry.encode_body(
     "windows",
-    {"model": "har", "digest": DIGEST, "n": 4},
+    {"model": "har", "digest": DIGEST, "n": 4, "evidence": 2.5},
     {"counts": ("u4", bytes(16)), "class_counts": ("u4", bytes(12))},
 )
 

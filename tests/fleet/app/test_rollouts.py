@@ -88,6 +88,19 @@ def test_canary_prefers_undrifted_devices(running: House) -> None:
     assert exposed(running, start(running, "1.1")) == DEVICES[6:]
 
 
+def test_canary_prefers_least_evidence(running: House) -> None:
+    """ROL-4 and ING-12: of the devices without an alarm those come last whose detectors have gathered much already."""
+    digest = running.value("SELECT digest FROM artifacts")
+    for device in DEVICES[2:]:
+        running.windows(device, digest, 850.0)
+    for device in DEVICES[:2]:
+        running.windows(device, digest, 850.0)
+        running.windows(device, digest, 3.2)
+        running.windows(device, "sha256:" + "cd" * 32, 999.0)
+    running.publish("1.1", 2)
+    assert sorted(exposed(running, start(running, "1.1"))) == DEVICES[:2]
+
+
 def test_abort_without_former_release_takes_the_order_away(house: House) -> None:
     """ROL-6: a device that has not read it never will."""
     house.enrol("watch-1")

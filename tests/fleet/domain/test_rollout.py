@@ -174,6 +174,19 @@ def test_undrifted_first() -> None:
     assert set(exposed(begin(8, drifted=4, text=free))) != {"d4", "d5", "d6", "d7"}
 
 
+def test_least_evidence_first() -> None:
+    """ROL-4: of the undrifted those with least evidence come first, by powers of ten; without that gate nobody asks."""
+    members = {name: replace(m, evidence=850.0 if int(name[1]) < 6 else 15.0) for name, m in fleet(8).items()}
+    begun, _ = step(Rollout("ro-1", PLAN, Status.RUNNING, members=members), Tick(), 0)
+    assert set(exposed(begun)) == {"d6", "d7"}
+    alike = {name: replace(m, evidence=float(int(name[1]))) for name, m in fleet(8).items()}
+    spread, _ = step(Rollout("ro-1", PLAN, Status.RUNNING, members=alike), Tick(), 0)
+    assert exposed(spread) == exposed(begin(8))
+    free = plan.parse({"phases": [{"max_devices": 2}, {"percent": 100}]})
+    asked, _ = step(Rollout("ro-1", free, Status.RUNNING, members=members), Tick(), 0)
+    assert exposed(asked) == exposed(begin(8))
+
+
 def test_only_undrifted_vote() -> None:
     """ROL-5: a drifted device's disagreement counts for nothing."""
     rollout = begin()

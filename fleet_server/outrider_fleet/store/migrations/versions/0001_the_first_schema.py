@@ -131,6 +131,7 @@ def upgrade() -> None:  # noqa: PLR0915
         sa.Column("cleared_ms", sa.BigInteger(), nullable=True),
         sa.Column("cleared_digest", sa.Text(), nullable=True),
         sa.Column("estimated_accuracy", sa.Float(), nullable=True),
+        sa.Column("evidence", sa.Float(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("device", "model", name=op.f("pk_drift_status")),
     )
     op.create_table(
@@ -446,6 +447,7 @@ def upgrade() -> None:  # noqa: PLR0915
         sa.Column("n", sa.BigInteger(), nullable=False),
         sa.Column("counts", sa.LargeBinary(), nullable=False),
         sa.Column("class_counts", sa.LargeBinary(), nullable=False),
+        sa.Column("evidence", sa.Float(), nullable=False),
         sa.Column("received_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("device", "outbox_id", "seq", name=op.f("pk_windows")),
     )
