@@ -103,8 +103,9 @@ class Record:
         return str(self.plan["versions"][name])
 
     def rollout(self, name: str) -> Row:
-        """The newest rollout of `first`, `bad` or `good`."""
-        sql = "SELECT * FROM rollouts WHERE model = 'har' AND version = ? ORDER BY created_ms DESC LIMIT 1"
+        """The newest rollout of `first`, `bad` or `good` to the whole fleet."""
+        sql = """SELECT * FROM rollouts WHERE model = 'har' AND version = ? AND group_name = 'all'
+            ORDER BY created_ms DESC LIMIT 1"""
         return self.one(f"rollout of {self.version(name)}", sql, self.version(name))
 
     def update_state(self, device: str) -> Row:

@@ -11,7 +11,7 @@ from examples.watch.errors import StageError
 from examples.watch.story import rollouts
 from examples.watch.story.cast import Cast
 from examples.watch.story.plan import BAD, GOOD, MODEL
-from examples.watch.story.rules import CHECKED, FAILURES, POLICY, PROBATION, RETRAIN_S, SETTLE_S
+from examples.watch.story.rules import CHECKED, EVERYONE, FAILURES, POLICY, PROBATION, RETRAIN_S, SETTLE_S
 from examples.watch.story.wearing import Wearing
 
 
@@ -80,6 +80,18 @@ def good_rollout(cast: Cast, wearing: Wearing, rollout: str) -> None:
     if cast.saboteur.breaks("D7"):
         cast.saboteur.remember_state()
     cast.tell.say(f"{GOOD}: {rollouts.feed_until_ended(cast, wearing, rollout, 'shadow')}")
+
+
+def left_behind(cast: Cast, wearing: Wearing) -> None:
+    """A device that moved without an alarm refuses 1.1 in its shadow; the server names it, the operator orders 1.1."""
+    behind = [name for name in cast.plan.named(moves=True) if cast.fleet.devices()[name]["version"] != GOOD]
+    if not behind:
+        return
+    cast.tell.say(f"left behind, as their shadows disagreed: {', '.join(behind)}; ordered again without shadow")
+    cast.fleet.post("/groups", {"name": "left-behind", "kind": "static", "devices": behind})
+    spec = {"phases": [EVERYONE], "gates": {}, "parameters": {"probation_windows": PROBATION}}
+    said = rollouts.feed_until_ended(cast, wearing, rollouts.start(cast, GOOD, "left-behind", spec), "shadow")
+    cast.tell.say(f"{GOOD}: {said}")
 
 
 def check_labelled(cast: Cast, wearing: Wearing) -> None:

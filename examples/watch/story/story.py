@@ -40,5 +40,6 @@ def _live(cast: Cast, wearing: Wearing, candidates: Future[None]) -> None:
     with stage("8    1.1: canary, then all"):
         learning.good_rollout(cast, wearing, rollout)
     with stage("9    labelled check; everything settles"):
+        learning.left_behind(cast, wearing)
         learning.check_labelled(cast, wearing)
         learning.settle(cast)

@@ -2,7 +2,7 @@
 
 1. Only models with a policy are looked at.
 2. A run is created on what `domain.drift_policy` decides; its reason is recorded with it.
-3. A lone deviating device gets one open maintenance event.
+3. A lone device in alarm gets one open maintenance event.
 4. A rollout is created for a run that this server created and that published its release; without autonomy it waits.
 """
 

@@ -2,7 +2,8 @@
 
 1. A rollout is read once in a transaction, stepped as often as needed, and written at the end (`flush`).
 2. Orders that follow are signed and stored in the same transaction: a killed server goes on exactly there.
-3. A device's earlier unfinished execution of the same model is superseded by the new order.
+3. A device that deviates from a fleet that took a release counts as drifted, and somebody is asked to look at it.
+4. A device's earlier unfinished execution of the same model is superseded by the new order.
 """
 
 from sqlalchemy import Connection
@@ -15,6 +16,7 @@ from outrider_fleet.domain.rollout import step
 from outrider_fleet.domain.rollout_state import (
     Acted,
     Action,
+    Deviating,
     Effect,
     Event,
     Expose,
@@ -27,7 +29,7 @@ from outrider_fleet.domain.rollout_state import (
     Tick,
 )
 from outrider_fleet.errors import ConflictError
-from outrider_fleet.store import releases, rollouts, sql
+from outrider_fleet.store import drift, releases, rollouts, sql
 from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import executions
 from outrider_protocol.execution import State
@@ -85,6 +87,8 @@ class Rollouts:
                 rollout_rows.record(self._change.connection, self._now[rollout], effect, self._change.now_ms)
             elif isinstance(effect, Expose):
                 wishes.append(self._exposed(rollout, effect))
+            elif isinstance(effect, Deviating):
+                self._doubt(rollout, effect)
             else:
                 wishes += self._restored(rollout, effect)
         orders.issue(self._fleet, self._change, wishes)
@@ -96,6 +100,11 @@ class Rollouts:
             raise ConflictError(f"{effect.device}: artifact {execution['digest']} is gone")
         self._supersede_earlier(effect.device, execution)
         return Wish(effect.device, artifact, execution["id"], self.get(rollout).plan.parameters)
+
+    def _doubt(self, rollout: str, effect: Deviating) -> None:
+        model = self._execution(rollout, effect.device)["model"]
+        drift.doubt(self._change.connection, effect.device, model, effect.text, self._change.now_ms)
+        self._change.touch("drift")
 
     def _execution(self, rollout: str, device: str) -> Row:
         row = sql.find(self._change.connection, executions, rollout=rollout, device=device, purpose="rollout")

@@ -12,7 +12,8 @@ r"""The rollout engine: a pure state machine, stepped by events with the caller'
 5. What is taken back is ordered its former release again (`Restore`); an execution that never started is canceled.
 6. An execution without an end is `timed_out` after `execution_timeout_s`.
 7. `ROLL_BACK` takes back what succeeded as well; it has ended when every former release is in place again.
-8. `step` returns the effects; the runner makes state and effects durable in one transaction.
+8. When it completes, a device whose shadow refused what most others run is named: it sees other data (`Deviating`).
+9. `step` returns the effects; the runner makes state and effects durable in one transaction.
 
 >>> from outrider_fleet.domain.plan import parse
 >>> from outrider_fleet.domain.rollout_state import Member

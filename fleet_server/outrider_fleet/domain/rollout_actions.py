@@ -8,6 +8,7 @@ from outrider_fleet.domain.rollout_state import (
     OPEN,
     Acted,
     Action,
+    Deviating,
     Effect,
     Member,
     Note,
@@ -54,7 +55,23 @@ def leave_phase(rollout: Rollout, now_ms: int) -> Step:
         return entered, (Note("advanced", f"{rollout.why}; phase {entered.current.name} begins"),)
     why = f"completed: {rollout.why}"
     canceled = with_members(rollout, *(_canceled(m, now_ms) for m in rollout.members.values()))
-    return replace(canceled, status=Status.COMPLETED, why=why), (Note("completed", why),)
+    return replace(canceled, status=Status.COMPLETED, why=why), (Note("completed", why), *_deviating(rollout))
+
+
+def _deviating(rollout: Rollout) -> tuple[Deviating, ...]:
+    """The devices whose shadows refused what others run well by now; none where nobody does."""  # [ROL-19]
+    proven = sum(m.state is State.SUCCEEDED for m in rollout.members.values())
+    refused = [m for m in rollout.members.values() if m.refused]
+    if proven <= len(refused):
+        return ()
+    return tuple(
+        Deviating(
+            member.device,
+            f"its shadow disagreed in {member.shadow_disagree} of {member.shadow_n} windows with a release that "
+            f"{proven} devices run: {rollout.id}",
+        )
+        for member in refused
+    )
 
 
 def _pause(rollout: Rollout, reason: str, _now_ms: int) -> Step:

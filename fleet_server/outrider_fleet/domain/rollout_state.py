@@ -58,6 +58,11 @@ class Member:
         return self.state in ENDS
 
     @property
+    def refused(self) -> bool:
+        """Whether its shadow disagreed with the release, though nobody had found drift on it."""
+        return self.error == "shadow_disagreement" and not self.drifted
+
+    @property
     def pending(self) -> bool:
         """Exposed, and without an end."""
         return self.exposed and not self.ended
@@ -166,7 +171,15 @@ class Note:
     text: str
 
 
-Effect = Expose | Restore | Note
+@dataclass(frozen=True)
+class Deviating:
+    """This device's shadow refused a release that the others run: it sees other data than they do."""
+
+    device: str
+    text: str
+
+
+Effect = Expose | Restore | Note | Deviating
 Step = tuple[Rollout, tuple[Effect, ...]]
 
 

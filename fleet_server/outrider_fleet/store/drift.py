@@ -152,6 +152,15 @@ def add_maintenance(connection: Connection, row: Row) -> None:
     sql.insert(connection, maintenance_events, row)
 
 
+def doubt(connection: Connection, device: str, model: str, text: str, now_ms: int) -> None:
+    """Take a device for drifted without its own alarm, until a labelled check clears it; ask for somebody to look."""
+    key = and_(drift_status.c.device == device, drift_status.c.model == model)
+    cleared = {"cleared_by": None, "cleared_ms": None, "cleared_digest": None}
+    sql.change(connection, drift_status, key, {"drifted": 1, **cleared})
+    if open_maintenance(connection, device, model) is None:
+        add_maintenance(connection, {"device": device, "model": model, "text": text, "created_ms": now_ms})
+
+
 def maintenance(connection: Connection) -> list[Row]:
     """Open maintenance events."""
     waiting = select(maintenance_events).where(maintenance_events.c.closed_ms.is_(None))

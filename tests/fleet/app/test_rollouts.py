@@ -101,6 +101,27 @@ def test_canary_prefers_least_evidence(running: House) -> None:
     assert sorted(exposed(running, start(running, "1.1"))) == DEVICES[:2]
 
 
+def test_a_deviating_device_counts_as_drifted(running: House) -> None:
+    """ROL-19: its shadow refused what all others run: from then on it has drifted, and somebody shall look at it."""
+    running.publish("1.1", 2)
+    rollout = start(running, "1.1", {**CANARY, "gates": {"shadow": {"max_ratio": 0.4, "min_sample": 20}}})
+    canaries = exposed(running, rollout)
+    for device in canaries:
+        good_canary(running, device)
+    odd, *others = [device for device in DEVICES if device not in canaries]
+    shadow = {"n": 20, "disagree": 16, "drifted": False}
+    running.report(odd, "failed_unchanged", reason="shadow_disagreement", shadow=shadow)
+    assert running.rows("SELECT * FROM drift_status WHERE drifted = 1") == []
+    for device in others:
+        good_canary(running, device)
+    assert state(running, rollout) == "completed"
+    assert [row["device"] for row in running.rows("SELECT device FROM drift_status WHERE drifted = 1")] == [odd]
+    (event,) = running.rows("SELECT device, text, closed_ms FROM maintenance_events")
+    assert (event["device"], event["closed_ms"]) == (odd, None)
+    assert "16 of 20" in event["text"]
+    assert "7 devices run" in event["text"]
+
+
 def test_abort_without_former_release_takes_the_order_away(house: House) -> None:
     """ROL-6: a device that has not read it never will."""
     house.enrol("watch-1")

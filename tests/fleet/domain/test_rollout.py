@@ -18,6 +18,8 @@ from outrider_fleet.domain.rollout_state import (
     OPEN,
     Acted,
     Action,
+    Deviating,
+    Effect,
     Expose,
     Joined,
     Member,
@@ -185,6 +187,24 @@ def test_least_evidence_first() -> None:
     free = plan.parse({"phases": [{"max_devices": 2}, {"percent": 100}]})
     asked, _ = step(Rollout("ro-1", free, Status.RUNNING, members=members), Tick(), 0)
     assert exposed(asked) == exposed(begin(8))
+
+
+@pytest.mark.parametrize(("refusing", "drifted", "named"), [(1, False, 1), (3, False, 3), (4, False, 0), (1, True, 0)])
+def test_who_deviates_from_the_fleet(refusing: int, drifted: bool, named: int) -> None:
+    """ROL-19: undrifted devices that refused are named at completion, where more run the release than refused it."""
+    gates = {"shadow": {"max_ratio": 0.9, "min_sample": 1}}
+    rollout = begin(8, text={"phases": [{"percent": 100}], "gates": gates})
+    refused = Report(
+        State.FAILED_UNCHANGED, shadow_n=16, shadow_disagree=12, error="shadow_disagreement", drifted=drifted
+    )
+    effects: tuple[Effect, ...] = ()
+    for n, device in enumerate(exposed(rollout)):
+        rollout, more = step(rollout, Reported(device, refused if n < refusing else PROVEN), 0)
+        effects += more
+    assert rollout.status is Status.COMPLETED
+    found = [effect for effect in effects if isinstance(effect, Deviating)]
+    assert len(found) == named
+    assert all("12 of 16" in effect.text for effect in found)
 
 
 def test_only_undrifted_vote() -> None:
