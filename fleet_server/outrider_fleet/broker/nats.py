@@ -1,7 +1,8 @@
 """The embedded broker: one nats-server process, started, watched and restarted.
 
 1. `start` returns when MQTT and NATS listen, or raises `BrokerStartError` with the end of the log.
-2. A broker that dies is started again with the same ports, secrets and store, until `stop`.
+2. A broker that dies is started again with the same ports, secrets and store, until `stop`; ever more slowly where it
+   dies at once.
 3. A broker left behind by a server that was killed is ended before a new one starts (one per home).
 4. Ports given as 0 are chosen once and kept in `ports.json`: clients find a restarted server again.
 
@@ -28,10 +29,12 @@ from outrider_fleet.broker.binary import find_binary
 from outrider_fleet.broker.errors import BrokerStartError
 from outrider_fleet.broker.settings import Listen, ServerTls, render
 from outrider_fleet.pki.files import private_directory, write_private, write_public
+from outrider_fleet.processes.child import end, next_delay_s
 
 _log: Final = logging.getLogger(__name__)
 START_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 10.0
+RESTART_DELAY_MAX_S: Final = 2.0
 POLL_S: Final = 0.02
 
 
@@ -138,25 +141,20 @@ class EmbeddedBroker:
         return self._process
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        delay_s, started = self.restart_delay_s, time.monotonic()
         while not self._stopping.is_set():
             status = process.wait()
-            pause_s = max(self.restart_delay_s, self._outage_until - time.monotonic())
-            if self._stopping.wait(pause_s):
+            ended = time.monotonic()
+            delay_s = next_delay_s(delay_s, ended - started, self.restart_delay_s, RESTART_DELAY_MAX_S)
+            if self._stopping.wait(max(delay_s, self._outage_until - ended)):
                 return
             _log.warning("broker ended with status %d, starting it again", status)
-            process = self._spawn()
+            process, started = self._spawn(), time.monotonic()
             self.restarts += 1
 
     def _end_process(self) -> None:
-        process = self._process
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if self._process is not None:
+            end(self._process, STOP_TIMEOUT_S)
 
     def _log_tail(self, limit_bytes: int = 4000) -> str:
         log = self.home / "nats.log"

@@ -1,17 +1,15 @@
 """The training runner that `up` starts: its own process, with its own token.
 
 1. It is started as soon as `training.toml` is in the home, and again when it dies.
-2. It ends with the server (its standard input is the server's leash).
+2. It ends with the server.
 """
 
-import logging
-import subprocess
 import sys
 from typing import Final
 
 from outrider_fleet.config import Home
+from outrider_fleet.processes.child import Child
 
-_log: Final = logging.getLogger(__name__)
 STOP_TIMEOUT_S: Final = 10.0
 
 
@@ -19,38 +17,24 @@ class RunnerProcess:
     """One runner; `look` is called now and then."""
 
     def __init__(self, home: Home, api: str) -> None:
-        self._home, self._api = home, api
-        self._process: subprocess.Popen[bytes] | None = None
+        self._training = home.path / "training.toml"
+        command = [sys.executable, "-m", "outrider_fleet.training", "--api", api, "--leash"]
+        files = ["--token-file", str(home.runner_token), "--home", str(home.path)]
+        log = home.logs / "runner.log"
+        self._child = Child("training runner", [*command, *files], log, stop_timeout_s=STOP_TIMEOUT_S)
+        self._started = False
 
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        return self._child.pid
 
     def look(self) -> None:
-        """Start it where it should run and does not."""
-        if self.pid is not None or not (self._home.path / "training.toml").exists():
-            return
-        if self._process is not None:
-            _log.warning("the training runner ended with status %d, starting it again", self._process.returncode)
-        command = [sys.executable, "-m", "outrider_fleet.training", "--api", self._api, "--leash"]
-        files = ["--token-file", str(self._home.runner_token), "--home", str(self._home.path)]
-        with (self._home.logs / "runner.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *files], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
-            )
+        """Start it once there is something to train with."""
+        if not self._started and self._training.exists():
+            self._started = True
+            self._child.start()
 
     def stop(self) -> None:
         """End it for good."""
-        process = self._process
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+        self._child.stop()

@@ -77,6 +77,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off")
         )
         self._parts, self._api, self._runner = parts, api, runner
+        self._told_runner: int | None = None
         self._look = Periodic("runner", RUNNER_LOOK_S, self._runner_look) if watched else None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -96,18 +97,18 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _runner_look(self) -> None:
-        before = self._runner.pid
         self._runner.look()
-        if self._runner.pid != before:
+        if self._runner.pid != self._told_runner:
             self._write_endpoints()
 
     def _write_endpoints(self) -> None:
         host, port = self._parts.broker.mqtt_address
+        self._told_runner = self._runner.pid
         value: dict[str, Any] = {
             "api": self._api,
             "mqtt_host": host,
             "mqtt_port": port,
-            "pids": {"server": os.getpid(), **self._parts.pids(), "runner": self._runner.pid},
+            "pids": {"server": os.getpid(), **self._parts.pids(), "runner": self._told_runner},
         }
         write_public(self._parts.fleet.home.endpoints, json.dumps(value).encode())
 

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from outrider_fleet.errors import FleetError
-from outrider_fleet.signing.leash import on_parent_end
+from outrider_fleet.processes.leash import on_parent_end
 from outrider_fleet.signing.server import serve
 from outrider_protocol.errors import ProtocolError
 

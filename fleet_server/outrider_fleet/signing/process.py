@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from outrider_fleet.processes.child import Child
 from outrider_fleet.signing import framing
-from outrider_fleet.signing.child import Child
 from outrider_fleet.signing.errors import SignerError
 from outrider_fleet.signing.server import socket_path
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from outrider_fleet.errors import FleetError
-from outrider_fleet.signing.leash import on_parent_end
+from outrider_fleet.processes.leash import on_parent_end
 from outrider_fleet.training import config
 from outrider_fleet.training.api import Api
 from outrider_fleet.training.errors import RunnerConfigError

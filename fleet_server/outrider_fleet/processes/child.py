@@ -22,8 +22,10 @@ RESTART_DELAY_MAX_S: Final = 30.0
 class Child:
     """One command, kept running; its output goes to `log`."""
 
-    def __init__(self, name: str, argv: Sequence[str | Path], log: Path) -> None:
-        self.name, self._argv, self._log_file = name, argv, log
+    def __init__(
+        self, name: str, argv: Sequence[str | Path], log: Path, *, stop_timeout_s: float = STOP_TIMEOUT_S
+    ) -> None:
+        self.name, self._argv, self._log_file, self._stop_timeout_s = name, argv, log, stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -47,7 +49,7 @@ class Child:
         self._stopping.set()
         self._end()
         if self._watcher is not None:
-            self._watcher.join(STOP_TIMEOUT_S)
+            self._watcher.join(self._stop_timeout_s)
         self._end()  # one that the watcher started at the last moment
 
     def log_tail(self, limit_bytes: int = 2000) -> str:
@@ -67,32 +69,35 @@ class Child:
         while True:
             status = process.wait()
             _close_leash(process)
-            delay_s = next_delay_s(delay_s, time.monotonic() - started)
+            delay_s = next_delay_s(delay_s, time.monotonic() - started, RESTART_DELAY_S, RESTART_DELAY_MAX_S)
             if self._stopping.wait(delay_s):
                 return
             _log.warning("%s ended with status %d, starting it again", self.name, status)
             process, started = self._spawn(), time.monotonic()
 
     def _end(self) -> None:
-        process = self._process
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        _close_leash(process)
+        if self._process is not None:
+            end(self._process, self._stop_timeout_s)
+            _close_leash(self._process)
 
 
-def next_delay_s(delay_s: float, lived_s: float) -> float:
-    """How long to wait after a life of `lived_s`.
+def end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Ask a process to leave, and kill it where it has not after `timeout_s`; returns when it is gone."""
+    process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
-    >>> next_delay_s(0.2, 100), next_delay_s(0.2, 1), next_delay_s(20, 1)
-    (0.2, 0.4, 30.0)
+
+def next_delay_s(delay_s: float, lived_s: float, least_s: float, most_s: float) -> float:
+    """How long to wait after a life of `lived_s`, when `delay_s` was waited before it.
+
+    >>> next_delay_s(0.2, 100, 0.2, 30), next_delay_s(0.2, 1, 0.2, 30), next_delay_s(20, 1, 0.2, 30)
+    (0.2, 0.4, 30)
     """
-    return RESTART_DELAY_S if lived_s > RESTART_DELAY_MAX_S else min(RESTART_DELAY_MAX_S, 2 * delay_s)
+    return least_s if lived_s > most_s else min(most_s, 2 * delay_s)
 
 
 def _close_leash(process: subprocess.Popen[bytes]) -> None:
