@@ -93,7 +93,7 @@ docs: $(READY) ## Fill the generated blocks of README and docs from what ran her
 setup: $(READY) ## Virtual environment, pinned packages, the five distributions
 
 setup-litert: $(READY) ## The compiler's LiteRT exporter as well (about 1 GB)
-	@$(PIP) -c constraints.txt -e 'compiler[litert]' --no-build-isolation
+	@$(PIP) -c constraints.txt -r constraints-litert.txt
 
 clean: ## Remove what the commands above made, the virtual environments too
 	@rm -rf $(VENV) .demo bench-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
