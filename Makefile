@@ -74,7 +74,7 @@ soak: $(READY) ## Break each claim of the demo for real; each must end in failur
 
 ##@ Figures and pages
 
-bench: bench-local-api bench-supervisor bench-drift ## Every figure in docs/benchmarks, measured here
+bench: bench-local-api bench-supervisor bench-drift bench-calibration ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
@@ -84,6 +84,9 @@ bench-supervisor: $(READY) ## Memory of the supervisor with its mutual-TLS conne
 
 bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the watch data
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.drift_watch $(ARGS) | tee bench-out/drift.md
+
+bench-calibration: $(READY) ## What accuracy alone overlooks when calibration data is broken
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.calibration $(ARGS) | tee bench-out/calibration.md
 
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
 	@$(BIN)/python -m docs.generate
@@ -116,4 +119,4 @@ $(READY): constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift docs setup setup-litert clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration docs setup setup-litert clean help
