@@ -12,17 +12,19 @@ True
 
 from outrider_profiles.errors import ProfileError, ProfileFileError, UnknownProfileError
 from outrider_profiles.loader import load, names, parse
-from outrider_profiles.schema import Budgets, Engine, Int8, Load, Profile, Range, Shapes
+from outrider_profiles.schema import Budgets, Engine, Install, Int8, Load, Profile, Provider, Range, Shapes
 
 __version__ = "0.1.0"
 __all__ = [
     "Budgets",
     "Engine",
+    "Install",
     "Int8",
     "Load",
     "Profile",
     "ProfileError",
     "ProfileFileError",
+    "Provider",
     "Range",
     "Shapes",
     "UnknownProfileError",

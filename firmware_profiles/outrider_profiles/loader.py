@@ -25,7 +25,7 @@ else:
 BOARDS: Final = Path(__file__).parent / "boards"
 FILE_BYTES: Final = 64 * 1024
 SOURCED: Final = ("engine", "providers", "precisions", "opset", "ir", "memory_bytes", "threads")
-OPTIONAL_SOURCED: Final = ("cpu_features", "deny_operators", "int8", "load", "budgets", "shapes")
+OPTIONAL_SOURCED: Final = ("cpu_features", "deny_operators", "int8", "load", "budgets", "shapes", "install")
 
 
 def names() -> tuple[str, ...]:

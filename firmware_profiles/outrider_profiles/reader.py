@@ -1,6 +1,7 @@
 """Reads a TOML table into a frozen dataclass by its type hints.
 
-Known hints: str, int, bool, tuple[str, ...], dict[str, str] and other dataclasses (nested tables).
+Known hints: str, int, bool, tuple[str, ...], dict[str, str], other dataclasses (nested tables) and tuples of them
+(arrays of tables).
 """
 
 from __future__ import annotations
@@ -39,11 +40,21 @@ class Table:
             table = self._typed(key, value, dict, "a table")
             return Table(table, self.file, self._dotted(key)).read(cast(type[Any], hint))
         if typing.get_origin(hint) is tuple:
-            return tuple(self._text(key, item) for item in self._typed(key, value, list, "a list of strings"))
+            return self._sequence(key, value, typing.get_args(hint)[0])
         if typing.get_origin(hint) is dict:
             table = self._typed(key, value, dict, "a table")
             return {name: self._text(f"{key}.{name}", item) for name, item in table.items()}
         return self._plain(key, value, hint)
+
+    def _sequence(self, key: str, value: Any, kind: Any) -> tuple[Any, ...]:
+        if not dataclasses.is_dataclass(kind):
+            return tuple(self._text(key, item) for item in self._typed(key, value, list, "a list of strings"))
+        items = self._typed(key, value, list, "an array of tables")
+        tables = [self._typed(f"{key}[{i}]", item, dict, "a table") for i, item in enumerate(items)]
+        return tuple(
+            Table(table, self.file, self._dotted(f"{key}[{i}]")).read(cast(type[Any], kind))
+            for i, table in enumerate(tables)
+        )
 
     def _plain(self, key: str, value: Any, hint: Any) -> Any:
         if hint is str:

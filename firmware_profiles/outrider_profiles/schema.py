@@ -10,8 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-ENGINES: Final = frozenset({"onnxruntime", "litert"})
-PRECISIONS: Final = frozenset({"fp32", "fp16", "int8_static", "int8_dynamic"})
+# Engine → the file format that it reads.
+ENGINES: Final = {
+    "onnxruntime": "onnx",
+    "litert": "tflite",
+    "tflite-runtime": "tflite",
+    "rknn": "onnx",
+    "hailort": "onnx",
+}
+PRECISIONS: Final = frozenset({
+    "fp32", "fp16", "int8_static", "int8_dynamic", "int8_mixed", "int4_weight", "int16_activation",
+})  # fmt: skip
 ARCHITECTURES: Final = frozenset({"x86_64", "aarch64", "armv7l"})
 INTEGERS: Final = frozenset({"u8", "s8"})
 LOAD_MODES: Final = frozenset({"default", "mmap"})
@@ -23,6 +32,19 @@ class Engine:
 
     name: str
     versions: str
+
+    @property
+    def format(self) -> str:
+        """The file format that the engine reads: "onnx" or "tflite"."""
+        return ENGINES[self.name]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider (ONNX Runtime) or delegate (LiteRT) with its options."""
+
+    name: str
+    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,15 +59,18 @@ class Range:
 class Int8:
     """Integer types that the engine is fast and exact at on this board.
 
-    `reduce_range` keeps weights in 7 bits: without VNNI, u8×s8 products saturate their 16-bit sums.
-    `accelerated_by` names CPU features that make int8 faster: a machine that has one of them, where the board
-    promises none, measures int8 too favourably.
+    `symmetric`: the engine reads zero points of 0 alone. `reduce_range` keeps weights in 7 bits: without VNNI, u8×s8
+    products saturate their 16-bit sums. `accelerated_by` names CPU features that make int8 faster: a machine that has
+    one of them, where the board promises none, measures int8 too favourably. `full`: a float operator cannot run at
+    all (an accelerator that computes in integers only).
     """
 
     activation: str = "u8"
     weight: str = "s8"
     per_channel: bool = True
+    symmetric: bool = False
     reduce_range: bool = False
+    full: bool = False
     accelerated_by: tuple[str, ...] = ()
 
 
@@ -59,9 +84,22 @@ class Load:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Rules for shapes of inputs."""
+    """Rules for shapes. Without `dynamic_batch` the compiler fixes a free first dimension at `batch`.
+
+    `rank_max` bounds the rank of inputs; 0 means no bound.
+    """
 
     dynamic_batch: bool = True
+    batch: int = 1
+    rank_max: int = 0
+
+
+@dataclass(frozen=True)
+class Install:
+    """What the device installs: a Python range and pip requirements that work together on the board."""
+
+    python: str = ">=3.10"
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +119,7 @@ class Profile:
     title: str
     architecture: str
     engine: Engine
-    providers: tuple[str, ...]
+    providers: tuple[Provider, ...]
     precisions: tuple[str, ...]
     opset: Range
     ir: Range
@@ -94,4 +132,5 @@ class Profile:
     int8: Int8 = Int8()
     load: Load = Load()
     shapes: Shapes = Shapes()
+    install: Install = Install()
     budgets: Budgets = field(default_factory=Budgets)
