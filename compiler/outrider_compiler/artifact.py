@@ -20,7 +20,7 @@ def make(
 ) -> Artifact:
     """Add the artifact to the layout; its bytes depend on inputs, tools and `chosen` alone."""
     runner = engines.load(chosen, profile.load)
-    accuracy = next(item.accuracy for item in outcome.figures if item.name == chosen.name)
+    accuracy = next(item.value("accuracy") for item in outcome.figures if item.name == chosen.name)
     config = Config(
         model=request.name,
         version=request.version,
@@ -30,12 +30,20 @@ def make(
         precision=chosen.precision,
         inputs=_shipped(chosen, runner.inputs),
         outputs=_shipped(chosen, runner.outputs),
-        probabilities=subject.meaning.probabilities,
+        probabilities=subject.meaning.deciding,
         classes=subject.meaning.classes,
         embedding=subject.meaning.embedding,
         load=manifest.Load(profile.load.mode, profile.load.prepack, 1),
+        decision=subject.meaning.task.decision,
+        providers=_providers(profile),
     )
     return add_artifact(blobs, config, _files(subject, chosen, runner, accuracy))
+
+
+def _providers(profile: Profile) -> tuple[manifest.Provider, ...]:
+    """In the profile's order; the engine's CPU alone is not listed."""
+    listed = tuple(manifest.Provider(item.name, item.options) for item in profile.providers)
+    return () if [item.name for item in listed] in ([engines.CPU], ["XNNPACK"]) else listed
 
 
 def _shipped(chosen: Candidate, specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
@@ -45,11 +53,12 @@ def _shipped(chosen: Candidate, specs: tuple[TensorSpec, ...]) -> tuple[TensorSp
     return tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in specs)
 
 
-def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float) -> list[DeviceFile]:
+def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float | None) -> list[DeviceFile]:
     meaning, feeds = subject.meaning, subject.calibration.feeds
     answers = runner.run(feeds)
     embedding = answers[meaning.embedding] if meaning.embedding else None
-    answered = reference.Answered(subject.watched, answers[meaning.probabilities], embedding)
+    probabilities = meaning.task.decision.probabilities(answers[meaning.deciding])
+    answered = reference.Answered(subject.watched, probabilities, embedding)
     few = engines.rows(feeds, 0, max(reference.GOLDEN_ROWS, engines.batch_of(runner)))
     return [
         DeviceFile(Role.MODEL, chosen.title, chosen.data),

@@ -6,14 +6,15 @@ Rules are in docs/spec/compiler.md; `pipeline` owns the folders and the order.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outrider_compiler import artifact, choose, documents, lock, measure, normalise, package
+from outrider_compiler import artifact, choose, documents, lock, measure, normalise, package, robustness
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import Workshop
-from outrider_compiler.errors import GateError, LockError, NothingBuiltError
+from outrider_compiler.errors import GateError, LockError, NothingBuiltError, UnchangedError, UsageError
 from outrider_compiler.host import this_host
 from outrider_compiler.outcome import Outcome
 from outrider_compiler.package import Artifact, Blobs
@@ -32,18 +33,22 @@ class Assembly:
 
     def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
         self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
+        self.folder = folder
         simplified = normalise.simplify(subject.imported.model)
         self.workshop = Workshop(subject.imported, simplified, subject.calibration, folder)
+        self.gate = replace(request.gate, unmeasured_latency=request.for_bench or request.gate.unmeasured_latency)
         self.outcomes: dict[str, Outcome] = {}
         self.chosen: dict[str, Candidate] = {}
+        self.built: dict[str, list[Candidate]] = {}
 
     def measure_all(self) -> None:
         """Build, measure and choose for every profile; raises `GateError` or `NothingBuiltError`."""
         for profile in self.inputs.profiles:
             self.say(f"{profile.name}: building candidates")
-            built = self.workshop.build(profile)
+            built = self.workshop.build(self._asked(profile))
             candidates = [item for item in built if isinstance(item, Candidate)]
             absent = [item for item in built if isinstance(item, NotBuilt)]
+            self._check_asked(profile, candidates, absent)
             if any(item.name == measure.BASELINE for item in candidates):
                 self._measure(profile, candidates, absent)
             else:
@@ -51,19 +56,48 @@ class Assembly:
         if not self.chosen:
             raise NothingBuiltError("; ".join(f"{name}: {item.why}" for name, item in self.outcomes.items()))
 
+    def _asked(self, profile: Profile) -> Profile:
+        """The profile with the precisions that were asked for; raises `UsageError` for one that it does not allow."""
+        asked = self.request.precisions
+        forbidden = [name for name in asked if name not in profile.precisions]
+        if forbidden:
+            raise UsageError(
+                f"{profile.name} does not allow {', '.join(forbidden)}, only {', '.join(profile.precisions)}"
+            )
+        return replace(profile, precisions=asked) if asked else profile
+
+    def _check_asked(self, profile: Profile, candidates: list[Candidate], absent: list[NotBuilt]) -> None:
+        """A precision that was asked for and changed nothing is an error, not a success."""
+        made = {item.precision for item in candidates}
+        for name in self.request.precisions:
+            if name not in made:
+                why = "; ".join(f"{item.name}: {item.reason}" for item in absent if item.name.startswith(name))
+                raise UnchangedError(f"{profile.name}: {name} was asked for and not built ({why})")
+
     def _measure(self, profile: Profile, candidates: list[Candidate], absent: list[NotBuilt]) -> None:
         self.say(f"{profile.name}: measuring {len(candidates)} candidates")
-        figures, failed = measure.measure(candidates, profile, self.subject.truth, this_host())
-        choice = choose.choose(figures, self.request.gate, profile.budgets)
+        external = self.inputs.measured.get(profile.name)
+        figures, failed = measure.measure(candidates, profile, self.subject.truth, this_host(), external)
+        choice = choose.choose(figures, self.gate, profile)
         if choice is None:
-            base = next(item for item in figures if item.name == measure.BASELINE)
-            missed = "; ".join(choose.refusals_of(base, base, self.request.gate, profile.budgets))
-            raise GateError(f"{profile.name}: not even fp32 passes: {missed}")
+            raise GateError(f"{profile.name}: {choose.nothing_passes(figures, self.gate, profile)}")
         self.chosen[profile.name] = next(item for item in candidates if item.name == choice.chosen)
-        not_built = (*absent, *failed)
+        self.built[profile.name] = candidates
         self.outcomes[profile.name] = Outcome(
-            profile.name, profile.engine.name, tuple(figures), not_built, choice, choice.reason
+            profile.name,
+            profile.engine.name,
+            tuple(figures),
+            (*absent, *failed),
+            choice,
+            choice.reason,
+            robustness=self._robustness(profile),
         )
+
+    def _robustness(self, profile: Profile) -> dict[str, Any]:
+        if not self.request.robustness:
+            return {}
+        self.say(f"{profile.name}: noise, missing channels and adversarial inputs")
+        return robustness.report(self.subject, self.chosen[profile.name], profile, self.folder)
 
     def _skip(self, profile: Profile, absent: list[NotBuilt]) -> None:
         why = "not built: " + "; ".join(sorted({item.reason for item in absent}))
@@ -120,17 +154,23 @@ class Assembly:
             "provenance.json": (package.PROVENANCE, documents.provenance(made, locked, self.inputs.origin)),
             "bom.json": (package.BOM, documents.bom(made, locked)),
         }
-        return [
+        listed = [
             package.add_referrer(blobs, made.descriptor, kind, title, data) for title, (kind, data) in described.items()
         ]
+        return listed + list(self._candidates(blobs, made))
+
+    def _candidates(self, blobs: Blobs, made: Artifact) -> Iterator[Descriptor]:
+        if self.request.for_bench:
+            yield package.add_candidates(blobs, made.descriptor, self.built[made.profile])
 
     def locked(self) -> lock.Lock:
         """The lock of this build, as far as it has come."""
         request, meaning, inputs = self.request, self.subject.meaning, self.inputs
         asked: dict[str, Any] = {
             "model": request.name, "version": request.version, "counter": request.counter, "task": request.task,
-            "classes": list(meaning.classes), "probabilities": meaning.probabilities, "embedding": meaning.embedding,
-            "gate": vars(request.gate), "architecture": request.architecture or "",
+            "classes": list(meaning.classes), "probabilities": meaning.deciding, "embedding": meaning.embedding,
+            "gate": vars(self.gate), "architecture": request.architecture or "",
+            "precisions": list(request.precisions), "slices": list(request.slices),
         }  # fmt: skip
         digests = {
             "model": self.subject.imported.digest,
@@ -138,7 +178,13 @@ class Assembly:
             "evaluation": inputs.evaluation.digest,
             **{f"profile:{profile.name}": profile_digest(profile) for profile in inputs.profiles},
         }
-        return lock.Lock(asked, digests, lock.tool_versions(torch=self.subject.imported.kind == "torch"), self.outcomes)
+        tools = lock.tool_versions(torch=self.subject.imported.kind == "torch")
+        return lock.Lock(asked, digests, tools, self.outcomes, self._evidence())
+
+    def _evidence(self) -> dict[str, str]:
+        if self.inputs.lock is not None:
+            return self.inputs.lock.evidence
+        return {f"measured:{name}": item.digest for name, item in self.inputs.measured.items()}
 
 
 def profile_digest(profile: Profile) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 TITLES: Final = {"onnxruntime": "model.onnx", "litert": "model.tflite"}
 
@@ -21,6 +21,15 @@ class Candidate:
     data: bytes
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+
+    def words(self) -> dict[str, Any]:
+        """Everything but the file, as JSON."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "data"}
+
+    @classmethod
+    def of(cls, words: dict[str, Any], data: bytes) -> Candidate:
+        """From `words` and the file; raises `TypeError` or `KeyError`."""
+        return cls(**{**words, "inputs": tuple(words["inputs"]), "outputs": tuple(words["outputs"])}, data=data)
 
     @property
     def title(self) -> str:

@@ -48,22 +48,30 @@ def main() -> None:
 @click.option("--profile", "profiles", multiple=True, required=True, help="Hardware profile; repeat for several.")
 @click.option("--calibration", required=True, type=PATH, help=".npz with x (or x:<input>).")
 @click.option("--evaluation", required=True, type=PATH, help=".npz with x and y, disjoint from calibration.")
-@click.option("--task", default="classification", show_default=True, help="What the model does.")
+@click.option("--task", default="classification", show_default=True, help="classification, regression or anomaly.")
 @click.option("--out", required=True, type=PATH, help="Directory to make (an OCI image layout).")
 @click.option("--architecture", help="module:callable that makes the module of a state dict.")
 @click.option("--classes", default="", help="Names, comma-separated, or a .json file with a list.")
-@click.option("--probabilities", help="Name of the output that holds class probabilities.")
+@click.option("--probabilities", help="Name of the output that decides: class probabilities, the value, or the score.")
 @click.option("--embedding", help="Name of the output that drift detection watches.")
+@click.option("--precision", "precisions", multiple=True, help="Build this beside fp32, or fail; repeat for several.")
+@click.option("--gate", "limits", multiple=True, metavar="NAME=NUMBER", help="Another limit, e.g. agreement_min=0.99.")
+@click.option(
+    "--slices", multiple=True, metavar="NAME", help="Judge each part of slice:NAME in the evaluation set too."
+)
+@click.option("--robustness", is_flag=True, help="Report noise, missing channels and adversarial inputs.")
+@click.option("--measured", multiple=True, type=PATH, help="Timings that `bench` took on a board; repeat for several.")
+@click.option("--for-bench", is_flag=True, help="Pack every candidate, to be measured on the board; cannot be signed.")
 @click.option("--locked", type=PATH, help="Build what this outrider.lock chose, byte for byte.")
 @click.option("--provenance", type=PATH, help="JSON that the training run wrote (run, snapshot, …).")
 @JSON
-def build(as_json: bool, classes: str, **options: Any) -> None:
+def build(as_json: bool, classes: str, limits: tuple[str, ...], **options: Any) -> None:
     """Build MODEL (.onnx, module:callable, or a state dict with --architecture) for every profile."""
     from outrider_compiler.pipeline import build as run
-    from outrider_compiler.request import BuildRequest
+    from outrider_compiler.request import BuildRequest, Gate
 
-    console = Console()
-    request = BuildRequest(source=options.pop("model"), classes=class_names(classes), **options)
+    console, gate = Console(), Gate().with_limits(limits)
+    request = BuildRequest(source=options.pop("model"), classes=class_names(classes), gate=gate, **options)
     with console.progress() as say:
         release = run(request, say)
     report = release.report()
@@ -124,6 +132,23 @@ def inspect(directory: Path, as_json: bool) -> None:
         click.echo(
             f"  {name}: {item['precision']} · {item['engine']} · {item['device_bytes']} bytes · {item['digest']}"
         )
+
+
+@main.command()
+@click.argument("directory", type=PATH)
+@click.option("--profile", "name", required=True, help="The board that this machine is.")
+@click.option("--out", required=True, type=PATH, help="Where to write the timings for `build --measured`.")
+@JSON
+def bench(directory: Path, name: str, out: Path, as_json: bool) -> None:
+    """Time every candidate of a release that was built with --for-bench, on the board itself."""
+    from outrider_compiler import bench as timing
+    from outrider_compiler.host import this_host
+    from outrider_compiler.pipeline import load_profiles
+    from outrider_compiler.release import Release
+
+    measured = timing.bench(Release.open(directory), load_profiles((name,))[0], this_host())
+    write_atomically(out, measured.encode())
+    click.echo(measured.encode().decode() if as_json else str(out))
 
 
 @main.command()

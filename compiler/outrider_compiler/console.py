@@ -35,7 +35,7 @@ class Console:
         terminal.width = max(terminal.width, TABLE_WIDTH)
         for name, profile in report["profiles"].items():
             table = Table(title=name, title_justify="left", show_edge=False)
-            for column in ("candidate", "bytes", "µs", "× fp32", "accuracy", "agreement", "SQNR dB", "verdict"):
+            for column in ("candidate", "bytes", "µs", "× fp32", "primary", "agreement", "SQNR dB", "verdict"):
                 table.add_column(column, justify="left" if column in ("candidate", "verdict") else "right")
             for item in profile["candidates"]:
                 table.add_row(*_cells(item))
@@ -45,13 +45,13 @@ class Console:
 
 
 def _cells(item: dict[str, Any]) -> list[str]:
-    lowest = min(item["sqnr_db"].values())
+    lowest, primary = min(item["sqnr_db"].values()), item["metrics"][item["primary"]]["value"]
     return [
         item["name"],
         str(item["size_bytes"]),
         f"{item['latency_us']:.1f}",
         f"{item['latency_ratio']:.2f}",
-        f"{item['accuracy']:.4f}",
+        f"{primary:.4f}",
         f"{item['agreement']:.3f}",
         f"{lowest:.1f}",
         item["verdict"],

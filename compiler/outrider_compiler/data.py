@@ -1,6 +1,7 @@
 """Calibration and evaluation sets from `.npz` files.
 
-1. `x` (or `x:<input>` for each input), first axis samples; `y` holds integer classes.
+1. `x` (or `x:<input>` for each input), first axis samples; `y` holds the truth (`metrics` says what fits the task);
+   `slice:<name>` holds for each sample to which part of the data it belongs.
 2. Pickled arrays, numbers that are not finite and empty sets are refused.
 3. No sample stands in both sets (compared by content).
 """
@@ -10,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,17 @@ from outrider_compiler.errors import DataError
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
+SLICE: Final = "slice:"
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Named inputs with a common first axis; `y` [N] int64 or None; `digest` of the file."""
+    """Named inputs with a common first axis; `y` [N, …] or None; `digest` of the file; `slices` by name, words [N]."""
 
     feeds: Feeds
     y: Array | None
     digest: str
+    slices: dict[str, Array] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -42,7 +45,7 @@ class DataSet:
         feeds = {inputs[0]: self.feeds["x"]} if len(inputs) == 1 and set(self.feeds) == {"x"} else self.feeds
         if set(feeds) != set(inputs):
             raise DataError(f"the data holds {sorted(self.feeds)}, the model takes {sorted(inputs)}")
-        return DataSet({name: feeds[name] for name in inputs}, self.y, self.digest)
+        return replace(self, feeds={name: feeds[name] for name in inputs})
 
     def part(self, start: int, stop: int) -> Feeds:
         """Samples start..stop−1."""
@@ -55,12 +58,12 @@ def load(path: Path) -> DataSet:
     feeds = {name.removeprefix("x:"): value for name, value in arrays.items() if name == "x" or name.startswith("x:")}
     if not feeds:
         raise DataError(f"{path}: neither `x` nor `x:<input>` is there, only {sorted(arrays)}")
-    lengths = {name: value.shape[:1] for name, value in arrays.items() if name == "y" or name.startswith("x")}
+    lengths = {name: value.shape[:1] for name, value in arrays.items() if name == "y" or name.startswith(("x", SLICE))}
     if len(set(lengths.values())) != 1 or not next(iter(lengths.values()), ()) or next(iter(lengths.values())) == (0,):
         raise DataError(f"{path}: the first axes do not agree or are empty: {lengths}")
     for name, value in feeds.items():
         _check_values(path, name, value)
-    return DataSet(feeds, _labels(path, arrays.get("y")), digest_of_file(path))
+    return DataSet(feeds, _labels(path, arrays.get("y")), digest_of_file(path), _slices(path, arrays))
 
 
 def _arrays(path: Path) -> Feeds:
@@ -83,9 +86,16 @@ def _check_values(path: Path, name: str, value: Array) -> None:
 def _labels(path: Path, y: Array | None) -> Array | None:
     if y is None:
         return None
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise DataError(f"{path}: y must be integer classes [N], not {y.dtype} {y.shape}")
-    return y.astype(np.int64)
+    _check_values(path, "y", y)
+    return y
+
+
+def _slices(path: Path, arrays: Feeds) -> dict[str, Array]:
+    found = {name.removeprefix(SLICE): value for name, value in arrays.items() if name.startswith(SLICE)}
+    for name, value in found.items():
+        if value.ndim != 1 or value.dtype.kind not in "iubU":
+            raise DataError(f"{path}: {SLICE}{name} must be integers or words [N], not {value.dtype} {value.shape}")
+    return {name: value.astype(str) for name, value in found.items()}
 
 
 def check_disjoint(calibration: DataSet, evaluation: DataSet) -> None:

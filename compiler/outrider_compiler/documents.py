@@ -27,7 +27,8 @@ def provenance(artifact: Artifact, lock: Lock, origin: Origin) -> bytes:
     """An in-toto statement: this manifest was made from these digests with these tools."""
     config = artifact.config
     dependencies = [
-        {"name": name, "digest": {"sha256": ids.hex_of(digest)}} for name, digest in sorted(lock.inputs.items())
+        {"name": name, "digest": {"sha256": ids.hex_of(digest)}}
+        for name, digest in sorted((lock.inputs | lock.evidence).items())
     ]
     return canonical.encode({
         "_type": STATEMENT,
@@ -59,7 +60,7 @@ def bom(artifact: Artifact, lock: Lock) -> bytes:
         "hashes": [{"alg": "SHA-256", "content": ids.hex_of(artifact.descriptor.digest)}],
         "modelCard": {
             "modelParameters": {
-                "task": "classification",
+                "task": config.decision.task,
                 "datasets": [{"ref": name} for name in ("calibration", "evaluation")],
                 "inputs": [{"format": f"{spec.dtype}{list(spec.shape)}"} for spec in config.inputs],
                 "outputs": [{"format": f"{spec.dtype}{list(spec.shape)}"} for spec in config.outputs],
@@ -89,6 +90,5 @@ def _data(name: str, digest: str) -> dict[str, Any]:
 
 def evidence(outcome: Outcome) -> bytes:
     """Timings of every candidate: evidence for the release's page, never part of the artifact."""
-    names = ("name", "latency_us", "latency_p10_us", "latency_p90_us", "latency_ratio", "load_ms", "proxy")
-    rows = [{name: getattr(item, name) for name in names} for item in outcome.figures]
-    return canonical.encode({"v": 1, "profile": outcome.profile, "threads": 1, "batch": 1, "candidates": rows})
+    rows = [{"name": item.name, "sha256": item.sha256, **vars(item.timing)} for item in outcome.figures]
+    return canonical.encode({"v": 1, "profile": outcome.profile, "batch": 1, "candidates": rows})

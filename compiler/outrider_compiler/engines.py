@@ -1,11 +1,12 @@
-"""Runs candidates as a device would: same engine, same load mode, one thread.
+"""Runs candidates as a device would: same engine, same load mode, one thread unless asked for more.
 
 1. `run` takes any number of samples; a fixed batch is fed in pieces of its size.
-2. Sessions are made from bytes, with the profile's prepacking.
+2. Sessions are made from bytes, with the profile's prepacking, threads and those of its providers that are here.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 from typing import Any, Final, Protocol
@@ -15,10 +16,12 @@ import numpy as np
 from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import Array, Feeds
 from outrider_compiler.errors import UnsupportedModelError
-from outrider_profiles import Load
+from outrider_profiles import Load, Profile
 from outrider_protocol.manifest import TensorSpec
 
-PROVIDERS: Final = ["CPUExecutionProvider"]
+Providers = list[tuple[str, dict[str, str]]]
+CPU: Final = "CPUExecutionProvider"
+PROVIDERS: Final[Providers] = [(CPU, {})]
 BATCH: Final = 256
 ORT_TYPES: Final = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int8)": "int8",
@@ -56,24 +59,40 @@ def session_options(*, threads: int, optimize: bool = True, prepack: bool = True
     return options
 
 
-def load(candidate: Candidate, mode: Load) -> Runner:
+def load(candidate: Candidate, mode: Load, threads: int = 1, providers: Providers | None = None) -> Runner:
     """Load a candidate; raises `UnsupportedModelError` where the real engine does not take it."""
     if candidate.engine == "litert":
-        return LiteRtRunner(candidate)
-    return OnnxRunner(candidate, mode)
+        return LiteRtRunner(candidate, threads)
+    return OnnxRunner(candidate, mode, threads, providers or PROVIDERS)
+
+
+def providers_here(profile: Profile) -> Providers:
+    """The profile's execution providers that are installed here, in its order; the CPU ends the list."""
+    if profile.engine.name != "onnxruntime" or [item.name for item in profile.providers] == [CPU]:
+        return PROVIDERS
+    import onnxruntime as ort
+
+    here = set(ort.get_available_providers())
+    found = [(item.name, item.options) for item in profile.providers if item.name in here]
+    return found if any(name == CPU for name, _ in found) else [*found, (CPU, {})]
+
+
+def warm_up(engine: str) -> None:
+    """Import an engine's package."""
+    importlib.import_module("ai_edge_litert.interpreter" if engine == "litert" else "onnxruntime")
 
 
 class OnnxRunner:
-    """ONNX Runtime on the CPU."""
+    """ONNX Runtime."""
 
-    def __init__(self, candidate: Candidate, mode: Load) -> None:
+    def __init__(self, candidate: Candidate, mode: Load, threads: int, providers: Providers) -> None:
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         started = time.perf_counter()
         try:
-            options = session_options(threads=1, prepack=mode.prepack)
-            self._session = ort.InferenceSession(candidate.data, options, providers=PROVIDERS)
+            options = session_options(threads=threads, prepack=mode.prepack)
+            self._session = ort.InferenceSession(candidate.data, options, providers=providers)
         except (
             state.Fail,
             state.InvalidArgument,
@@ -123,14 +142,14 @@ def _filled(part: Feeds, size: int) -> Feeds:
 
 
 class LiteRtRunner:
-    """LiteRT with XNNPACK, one thread; tensors by the names of the signature."""
+    """LiteRT with XNNPACK; tensors by the names of the signature."""
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, candidate: Candidate, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         started = time.perf_counter()
         try:
-            self._interpreter: Any = Interpreter(model_content=candidate.data, num_threads=1)
+            self._interpreter: Any = Interpreter(model_content=candidate.data, num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise UnsupportedModelError(f"LiteRT does not load it: {str(error)[:400]}") from error

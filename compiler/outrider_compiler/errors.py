@@ -47,6 +47,12 @@ class UnsupportedModelError(RefusedError):
     hint = "The message names the node or tensor: replace it, or build for a profile that runs it."
 
 
+class UnchangedError(RefusedError):
+    """A precision that was asked for changed nothing: leave out --precision, or ask for another."""
+
+    hint = "Without --precision every form that the profile allows is built and measured."
+
+
 class NothingBuiltError(RefusedError):
     """No profile got an artifact."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,12 +32,16 @@ TORCH_TOOLS: Final = ("onnxscript", "torch", "litert-torch", "ai-edge-litert", "
 
 @dataclass(frozen=True)
 class Lock:
-    """`request` are the words of the build, `inputs` digests by name, `tools` versions by package."""
+    """`request` are the words of the build, `inputs` digests by name, `tools` versions by package.
+
+    `evidence` are digests of what was measured elsewhere: it shaped the choice, and a rebuild does without it.
+    """
 
     request: dict[str, Any]
     inputs: dict[str, str]
     tools: dict[str, str]
     outcomes: dict[str, Outcome]
+    evidence: dict[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Readable JSON, the same bytes for the same content."""
@@ -46,6 +50,7 @@ class Lock:
             "request": self.request,
             "inputs": self.inputs,
             "tools": self.tools,
+            "evidence": self.evidence,
             "profiles": {name: outcome.json() for name, outcome in self.outcomes.items()},
         }
         return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -66,7 +71,8 @@ def load(path: Path) -> Lock:
         value = canonical.decode(path.read_bytes(), limits.INDEX_BYTES, str(path))
         profiles = value["profiles"]
         outcomes = {name: Outcome.of(name, item) for name, item in profiles.items()}
-        return Lock(dict(value["request"]), dict(value["inputs"]), dict(value["tools"]), outcomes)
+        request, inputs, tools, evidence = (dict(value[name]) for name in ("request", "inputs", "tools", "evidence"))
+        return Lock(request, inputs, tools, outcomes, evidence)
     except (OSError, ProtocolError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise LockError(f"{path}: {error}") from error
 

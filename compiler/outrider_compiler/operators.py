@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from outrider_compiler.candidate import Candidate
@@ -13,14 +14,16 @@ INTEGER: Final = {
 }  # fmt: skip
 
 
-def quantized_share(candidate: Candidate) -> float:
-    """Share of convolutions and products that run on integers, 0..1; 0 for a float candidate."""
+def share_and_fallback(candidate: Candidate) -> tuple[float, tuple[str, ...]]:
+    """Share of convolutions and products that run on integers, 0..1, and those kinds that stayed float, with counts."""
     if not candidate.precision.startswith("int8"):
-        return 0.0
+        return 0.0, ()
     if candidate.engine == "litert":
-        return _litert_share(candidate)
+        return _litert_share(candidate), ()
     counted = [kind for kind in _engine_graph(candidate.data) if kind in FLOAT | INTEGER]
-    return round(sum(kind in INTEGER for kind in counted) / len(counted), 4) if counted else 0.0
+    left = Counter(kind for kind in counted if kind in FLOAT)
+    share = round(sum(kind in INTEGER for kind in counted) / len(counted), 4) if counted else 0.0
+    return share, tuple(f"{kind} × {n}" for kind, n in sorted(left.items()))
 
 
 def _engine_graph(data: bytes) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from outrider_compiler.candidate import NotBuilt
 from outrider_compiler.choose import Choice
 from outrider_compiler.errors import LockError
-from outrider_compiler.measure import Figures
+from outrider_compiler.figures import Figures
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Outcome:
     why: str = ""
     manifest: str = ""
     warnings: tuple[str, ...] = field(default=())
+    robustness: dict[str, Any] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """As in `outrider.lock` and report.json."""
@@ -37,6 +38,7 @@ class Outcome:
             "candidates": [self._candidate(item) for item in self.figures],
             "not_built": [vars(item) for item in self.not_built],
             "warnings": list(self.warnings),
+            "robustness": self.robustness,
         }
 
     def _candidate(self, item: Figures) -> dict[str, Any]:
@@ -49,7 +51,7 @@ class Outcome:
     def of(cls, profile: str, value: dict[str, Any]) -> Outcome:
         """Read the JSON form; raises `LockError`."""
         try:
-            figures = tuple(_figures(item) for item in value["candidates"])
+            figures = tuple(Figures.of(item) for item in value["candidates"])
             refusals = {item["name"]: list(item["refusals"]) for item in value["candidates"]}
             chosen = value["chosen"]
             choice = Choice(chosen, value["reason"], refusals, tuple(value["pareto"])) if chosen else None
@@ -62,10 +64,7 @@ class Outcome:
                 why=value["reason"],
                 manifest=value["manifest"] or "",
                 warnings=tuple(value["warnings"]),
+                robustness=dict(value["robustness"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise LockError(f"the lock's entry of {profile} is damaged ({error})") from error
-
-
-def _figures(item: dict[str, Any]) -> Figures:
-    return Figures(**{name: item[name] for name in Figures.__dataclass_fields__})

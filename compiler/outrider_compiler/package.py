@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from outrider_protocol import ids, manifest
+from outrider_compiler.candidate import Candidate
+from outrider_protocol import canonical, ids, manifest
 from outrider_protocol.manifest import Config, Descriptor, Manifest, Role
 
 REPORT_HTML: Final = "application/vnd.outrider.report.v1+html"
@@ -18,6 +19,8 @@ REPORT_JSON: Final = "application/vnd.outrider.report.v1+json"
 EVIDENCE: Final = "application/vnd.outrider.evidence.v1+json"
 PROVENANCE: Final = "application/vnd.in-toto+json"
 BOM: Final = "application/vnd.cyclonedx+json"
+CANDIDATES: Final = "application/vnd.outrider.candidates.v1"
+CANDIDATE: Final = "outrider.candidate"
 
 
 @dataclass
@@ -82,6 +85,21 @@ def add_referrer(blobs: Blobs, subject: Descriptor, media_type: str, title: str,
     bare = Descriptor(subject.media_type, subject.digest, subject.size)
     encoded = Manifest(empty, (layer,), {manifest.TITLE: title}, media_type, bare).encode()
     return Descriptor(manifest.MANIFEST_TYPE, blobs.add(encoded), len(encoded), {manifest.TITLE: title}, media_type)
+
+
+def add_candidates(blobs: Blobs, subject: Descriptor, candidates: list[Candidate]) -> Descriptor:
+    """Add every candidate of an artifact, to be measured on the board; returns the index entry."""
+    empty = Descriptor(manifest.EMPTY_TYPE, blobs.add(manifest.EMPTY_BYTES), len(manifest.EMPTY_BYTES))
+    layers = tuple(
+        Descriptor(
+            CANDIDATES, blobs.add(item.data), len(item.data), {CANDIDATE: canonical.encode(item.words()).decode()}
+        )
+        for item in candidates
+    )
+    bare = Descriptor(subject.media_type, subject.digest, subject.size)
+    named = {manifest.TITLE: "candidates"}
+    encoded = Manifest(empty, layers, named, CANDIDATES, bare).encode()
+    return Descriptor(manifest.MANIFEST_TYPE, blobs.add(encoded), len(encoded), named, CANDIDATES)
 
 
 def write(folder: Path, index: manifest.Index, blobs: Blobs, beside: dict[str, bytes]) -> None:

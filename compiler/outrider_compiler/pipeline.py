@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from outrider_compiler.data import DataSet
     from outrider_compiler.documents import Origin
     from outrider_compiler.lock import Lock
+    from outrider_compiler.measured import Measured
 
 Progress = Callable[[str], None]
 
@@ -38,6 +39,7 @@ class Inputs:
     evaluation: DataSet
     origin: Origin
     lock: Lock | None
+    measured: dict[str, Measured]
 
 
 def silently(text: str) -> None:
@@ -77,14 +79,15 @@ def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: 
 
 
 def _inputs(request: BuildRequest) -> Inputs:
-    from outrider_compiler import data, lock
+    from outrider_compiler import data, lock, measured
     from outrider_compiler.documents import Origin
 
     profiles = load_profiles(request.profiles)
     calibration, evaluation = data.load(request.calibration), data.load(request.evaluation)
     data.check_disjoint(calibration, evaluation)
     locked = lock.load(request.locked) if request.locked else None
-    return Inputs(profiles, calibration, evaluation, Origin(_stated(request.provenance)), locked)
+    timings = measured.load(request.measured, tuple(profile.name for profile in profiles))
+    return Inputs(profiles, calibration, evaluation, Origin(_stated(request.provenance)), locked, timings)
 
 
 def load_profiles(names: tuple[str, ...]) -> tuple[Profile, ...]:

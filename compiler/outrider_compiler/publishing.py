@@ -18,6 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from outrider_compiler.errors import PublishError, UsageError
+from outrider_compiler.package import CANDIDATES
 from outrider_compiler.release import Release
 from outrider_protocol import ids
 from outrider_protocol.errors import ProtocolError
@@ -34,6 +35,11 @@ def sign(release: Release, key: Path, current: bytes | None, now: datetime, pass
 
     release.verify()
     index = release.index
+    if any(item.artifact_type == CANDIDATES for item in index.referrers):
+        hint = (
+            "Measure it on the board (`outrider-compiler bench`), then build it with --measured instead of --for-bench."
+        )
+        raise UsageError(f"{release.directory} was built with --for-bench: its latency was judged by nobody", hint)
     targets = [
         signing.artifact_target(
             ids.target_path(index.model, index.release, profile), release.manifest_bytes(profile), index.counter

@@ -35,7 +35,7 @@ class Answered:
         return np.asarray(self.probabilities.argmax(axis=1))
 
 
-def statistics(answered: Answered, classes: tuple[str, ...], accuracy: float) -> ReferenceStatistics:
+def statistics(answered: Answered, classes: tuple[str, ...], accuracy: float | None) -> ReferenceStatistics:
     """Everything that drift detection on the device compares with."""
     k, klass = len(classes), answered.klass
     channels = channel_statistics(answered.x)

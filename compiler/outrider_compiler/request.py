@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from outrider_compiler.errors import UsageError
+from outrider_profiles import PRECISIONS
 from outrider_protocol import ids
+from outrider_protocol.decision import TASKS
 from outrider_protocol.errors import MalformedError
-
-TASKS = ("classification",)
 
 
 @dataclass(frozen=True)
 class Gate:
     """What a candidate must reach, compared with the source model on the evaluation set.
 
-    `accuracy_drop_max` is absolute (0.005 = half a point); `sqnr_min_db` is for every output; `latency_ratio_max`
-    is the paired ratio to fp32 in the same load mode.
+    Drops are absolute (0.005 = half a point) and of the task's primary figure; `sqnr_min_db` is for every compared
+    output; `latency_ratio_max` is the paired ratio to fp32 in the same load mode. `unmeasured_latency` lets a latency
+    budget pass that only the board can judge: for releases that are built to be measured there.
     """
 
     agreement_min: float = 0.98
     sqnr_min_db: float = 20.0
-    accuracy_drop_max: float = 0.005
+    primary_drop_max: float = 0.005
     balanced_drop_ratio_max: float = 0.01
+    slice_drop_max: float = 0.02
     latency_ratio_max: float = 1.0
+    unmeasured_latency: bool = False
+
+    def with_limits(self, words: tuple[str, ...]) -> Gate:
+        """`name=number` each; raises `UsageError`."""
+        known = [item.name for item in fields(self) if item.type == "float"]
+        changed: dict[str, float] = {}
+        for word in words:
+            name, _, text = word.partition("=")
+            if name not in known:
+                raise UsageError(f"--gate {word!r}: {name!r} is not one of {', '.join(known)}")
+            changed[name] = _number(word, text)
+        return replace(self, **changed)  # type: ignore[arg-type]  # every name is a float's
+
+
+def _number(word: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UsageError(f"--gate {word!r}: {text!r} is no number") from error
+    if not math.isfinite(value):
+        raise UsageError(f"--gate {word!r}: {text!r} is not finite")
+    return value
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """One build. `source` is a path or `module:callable`; `profiles` are names or paths of TOML files."""
+    """One build. `source` is a path or `module:callable`; `profiles` are names or paths of TOML files.
+
+    `precisions`: build these beside fp32 and no others; one that changes nothing is then an error. `slices`: names of
+    `slice:<name>` arrays in the evaluation set. `measured`: files of `outrider-compiler bench`. `for_bench`: every
+    candidate travels with the release, which may be measured and not signed.
+    """
 
     source: str
     name: str
@@ -44,6 +74,11 @@ class BuildRequest:
     classes: tuple[str, ...] = ()
     embedding: str | None = None
     probabilities: str | None = None
+    precisions: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    robustness: bool = False
+    measured: tuple[Path, ...] = ()
+    for_bench: bool = False
     locked: Path | None = None
     provenance: Path | None = None
     gate: Gate = field(default_factory=Gate)
@@ -59,13 +94,21 @@ class BuildRequest:
             raise UsageError(
                 f"counter {self.counter}: a positive integer is needed, higher than every earlier release's"
             )
+        self._check_words()
+        if self.out.exists():
+            raise UsageError(f"{self.out} exists already", "Name a new directory: a release is never changed in place.")
+        if not self.out.absolute().parent.is_dir():
+            raise UsageError(f"{self.out.absolute().parent} is not a directory")
+
+    def _check_words(self) -> None:
         if self.task not in TASKS:
             raise UsageError(f"task {self.task!r} is not one of {', '.join(TASKS)}")
         if not self.profiles:
             raise UsageError(
                 "no profile given", "Name at least one with --profile; `outrider-compiler profiles` lists them."
             )
-        if self.out.exists():
-            raise UsageError(f"{self.out} exists already", "Name a new directory: a release is never changed in place.")
-        if not self.out.absolute().parent.is_dir():
-            raise UsageError(f"{self.out.absolute().parent} is not a directory")
+        for word in self.precisions:
+            if word not in PRECISIONS:
+                raise UsageError(f"precision {word!r} is not one of {', '.join(sorted(PRECISIONS))}")
+        if self.locked and (self.measured or self.for_bench):
+            raise UsageError("--locked measures nothing: leave out --measured and --for-bench")

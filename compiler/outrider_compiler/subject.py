@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from outrider_compiler import checks, engines, graph_io
 from outrider_compiler.candidate import Candidate
-from outrider_compiler.data import Array, DataSet, Feeds
-from outrider_compiler.errors import UnsupportedModelError
+from outrider_compiler.data import SLICE, Array, DataSet, Feeds
+from outrider_compiler.errors import DataError, UnsupportedModelError
 from outrider_compiler.graph_io import Meaning
 from outrider_compiler.importers import Imported
 from outrider_compiler.measure import Truth
@@ -45,10 +45,20 @@ def prepare(
     runner = engines.load(Candidate("source", "fp32", "onnxruntime", imported.model.SerializeToString()), Load())
     bound, judged = _bound(calibration, runner.inputs), _bound(evaluation, runner.inputs)
     answers = runner.run(judged.feeds)
-    meaning = graph_io.meaning(request, runner.outputs, answers)
-    y = graph_io.labels(judged, len(meaning.classes))
-    truth = Truth(judged.feeds, answers, y, meaning.probabilities, meaning.compared)
+    meaning = graph_io.meaning(request, runner.outputs, answers, runner.run(bound.feeds))
+    y, slices = meaning.task.labels(judged.y), _slices(request, judged)
+    truth = Truth(judged.feeds, answers, y, meaning.deciding, meaning.compared, meaning.task, slices)
     return Subject(imported, runner.inputs, runner.outputs, meaning, bound, truth)
+
+
+def _slices(request: BuildRequest, judged: DataSet) -> dict[str, Array]:
+    for name in request.slices:
+        if name not in judged.slices:
+            raise DataError(
+                f"the evaluation set has no `{SLICE}{name}`, only {sorted(judged.slices)}",
+                f"Store the slice of every sample as `{SLICE}{name}` [N] in the .npz.",
+            )
+    return {name: judged.slices[name] for name in request.slices}
 
 
 def _bound(data: DataSet, specs: tuple[TensorSpec, ...]) -> DataSet:

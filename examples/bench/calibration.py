@@ -44,7 +44,7 @@ class Verdict:
     @property
     def accurate(self) -> bool:
         """Whether accuracy alone would let it pass."""
-        return self.accuracy_drop <= self.gate.accuracy_drop_max
+        return self.accuracy_drop <= self.gate.primary_drop_max
 
     @property
     def clean(self) -> bool:

@@ -12,10 +12,11 @@ True
 
 from outrider_profiles.errors import ProfileError, ProfileFileError, UnknownProfileError
 from outrider_profiles.loader import load, names, parse
-from outrider_profiles.schema import Budgets, Engine, Install, Int8, Load, Profile, Provider, Range, Shapes
+from outrider_profiles.schema import PRECISIONS, Budgets, Engine, Install, Int8, Load, Profile, Provider, Range, Shapes
 
 __version__ = "0.1.0"
 __all__ = [
+    "PRECISIONS",
     "Budgets",
     "Engine",
     "Install",

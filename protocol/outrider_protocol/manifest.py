@@ -16,6 +16,7 @@ from enum import Enum, unique
 from typing import Any, Final
 
 from outrider_protocol import canonical, ids, limits
+from outrider_protocol.decision import Decision
 from outrider_protocol.errors import MalformedError, TooLargeError
 from outrider_protocol.fields import VERSION, Fields
 
@@ -235,6 +236,22 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Provider:
+    """An execution provider of the engine, with its options."""
+
+    name: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Provider:
+        """Read the JSON form; raises `MalformedError`."""
+        options = fields.raw("options")
+        if not all(isinstance(value, str) for value in options.values()):
+            raise MalformedError(f"{fields.what}.options: only strings are allowed")
+        return cls(fields.text("name", limit=64), options)
+
+
+@dataclass(frozen=True)
 class Parameter:
     """A number that an order may set, within its range."""
 
@@ -253,7 +270,11 @@ PARAMETERS: Final = {
 
 @dataclass(frozen=True)
 class Config:
-    """The config blob of an artifact: what a worker needs to know to run the model."""
+    """The config blob of an artifact: what a worker needs to know to run the model.
+
+    `probabilities` names the deciding output, which `decision` explains. `providers` are tried in order; none means the
+    engine's CPU.
+    """
 
     model: str
     version: str
@@ -267,6 +288,8 @@ class Config:
     classes: tuple[str, ...]
     embedding: str | None = None
     load: Load = Load()
+    decision: Decision = field(default_factory=Decision)
+    providers: tuple[Provider, ...] = ()
     parameters: dict[str, Parameter] = field(default_factory=lambda: dict(PARAMETERS))
 
     def encode(self) -> bytes:
@@ -279,16 +302,24 @@ class Config:
                 "outputs": [_spec_json(spec) for spec in self.outputs],
                 "classes": list(self.classes),
                 "load": vars(self.load),
+                **self._decision(),
+                "providers": [vars(provider) for provider in self.providers],
                 "parameters": {name: vars(parameter) for name, parameter in self.parameters.items()},
             }
         )
+
+    def _decision(self) -> dict[str, Any]:
+        """Critical where it is not a classifier: who does not know the field must not take values for probabilities."""
+        if self.decision.task == "classification":
+            return {}
+        return {"decision": self.decision.json(), "crit": ["decision"]}
 
     @classmethod
     def decode(cls, data: bytes) -> Config:
         """Parse a blob whose digest was verified; raises `MalformedError`."""
         fields = Fields(canonical.decode(data, limits.CONFIG_BYTES, "config"), "config")
         fields.versioned(frozenset(cls.__dataclass_fields__) | {"v"})
-        load = fields.object("load")
+        load, decision = fields.object("load"), fields.optional_object("decision")
         return cls(
             model=ids.model_name(fields.text("model")),
             version=ids.version(fields.text("version")),
@@ -302,6 +333,8 @@ class Config:
             classes=fields.texts("classes"),
             embedding=fields.optional_text("embedding"),
             load=Load(load.text("mode", limit=16), load.flag("prepack"), load.integer("threads", low=1, high=1024)),
+            decision=Decision.read(decision) if decision else Decision(),
+            providers=tuple(map(Provider.read, fields.objects("providers"))) if "providers" in fields.value else (),
             parameters=_parameters(fields),
         )
 

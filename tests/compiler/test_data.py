@@ -21,7 +21,9 @@ X = np.ones((4, 3), np.float32)
         ({"x": X[:0]}, "empty"),
         ({"x": X * np.nan}, "not finite"),
         ({"x": np.array(["a", "b"])}, "numbers are needed"),
-        ({"x": X, "y": np.zeros(4)}, "integer classes"),
+        ({"x": X, "y": np.full(4, np.inf)}, "y holds values that are not finite"),
+        ({"x": X, "slice:site": np.zeros((4, 2), np.int64)}, "slice:site must be integers or words"),
+        ({"x": X, "slice:site": np.array(["a"])}, "first axes do not agree"),
         ({"x": np.array([{"a": 1}], dtype=object)}, "pickle"),
     ],
 )

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from outrider_compiler import latency, quality
 from outrider_compiler.host import Host, proxy_reason, this_host
+from outrider_compiler.metrics import Classification
+from outrider_compiler.metrics.figure import wilson
 from outrider_profiles import load
 
 
@@ -33,14 +35,15 @@ def test_balanced_accuracy_ignores_the_majority() -> None:
     """CMP-FIG-2: always saying the commonest class is accurate and not balanced."""
     y = np.array([0] * 9 + [1])
     always = np.tile([[0.9, 0.1]], (10, 1))
-    assert quality.accuracy(always, y) == quality.no_skill_accuracy(y) == 0.9
-    assert quality.balanced_accuracy(always, y) == 0.5
+    found = Classification(("a", "b")).figures(always, y)
+    assert found["accuracy"].value == found["accuracy"].no_skill == 0.9
+    assert found["balanced_accuracy"].value == found["balanced_accuracy"].no_skill == 0.5
 
 
 def test_intervals_hold_the_share() -> None:
     """CMP-FIG-2: a 95 % interval lies around the share, within 0..1."""
     for share in (0.0, 0.5, 1.0):
-        low, high = quality.wilson_interval(share, 50)
+        low, high = wilson(share, 50)
         assert 0 <= low <= share <= high <= 1
 
 
@@ -79,22 +82,36 @@ def test_a_slow_model_is_not_timed_for_ever() -> None:
 
 
 VNNI = frozenset({"avx2", "avx512_vnni"})
+ENGINES = {"onnxruntime": "1.32.0", "litert": "2.3.0"}
+
+
+def machine(architecture: str, features: frozenset[str]) -> Host:
+    """A machine with both engines."""
+    return Host(architecture, features, ENGINES)
 
 
 @pytest.mark.parametrize(
     ("profile", "host", "precision", "said"),
     [
-        ("x86-64-vnni", Host("x86_64", VNNI), "int8_static", ""),
-        ("x86-64-vnni", Host("x86_64", frozenset({"avx2"})), "fp32", "without avx512_vnni or avx_vnni"),
-        ("x86-64", Host("x86_64", VNNI), "fp32", ""),
-        ("x86-64", Host("x86_64", VNNI), "int8_static", "measured with avx512_vnni"),
-        ("x86-64", Host("x86_64", frozenset({"avx2"})), "int8_static", ""),
-        ("raspberry-pi-5", Host("x86_64", VNNI), "fp32", "measured on x86_64, the profile is aarch64"),
-        ("raspberry-pi-5", Host("aarch64", frozenset({"asimddp"})), "int8_static", ""),
+        ("x86-64-vnni", machine("x86_64", VNNI), "int8_static", ""),
+        ("x86-64-vnni", machine("x86_64", frozenset({"avx2"})), "fp32", "without avx512_vnni or avx_vnni"),
+        ("x86-64", machine("x86_64", VNNI), "fp32", ""),
+        ("x86-64", machine("x86_64", VNNI), "int8_static", "measured with avx512_vnni"),
+        ("x86-64", machine("x86_64", frozenset({"avx2"})), "int8_static", ""),
+        ("raspberry-pi-5", machine("x86_64", VNNI), "fp32", "measured on x86_64, the profile is aarch64"),
+        ("raspberry-pi-5", machine("aarch64", frozenset({"asimddp"})), "int8_static", ""),
+        ("x86-64", Host("x86_64", VNNI), "fp32", "without onnxruntime, which the board runs"),
+        ("x86-64", Host("x86_64", VNNI, {"onnxruntime": "1.20.1"}), "fp32", "with onnxruntime 1.20.1, the board runs"),
+        (
+            "jetson-orin-nano",
+            Host("aarch64", frozenset({"asimddp"}), {"onnxruntime": "1.23.2"}),
+            "fp32",
+            "without TensorrtExecutionProvider, which the board tries first",
+        ),
     ],
 )
 def test_a_proxy_is_called_one(profile: str, host: Host, precision: str, said: str) -> None:
-    """CMP-LAT-3: another architecture, a missing promised feature, or an unpromised helping one make a proxy."""
+    """CMP-LAT-3: another architecture, engine or provider, a missing promised feature, or an unpromised helping one."""
     reason = proxy_reason(host, load(profile), precision)
     assert said in reason
     assert bool(reason) == bool(said)

@@ -4,7 +4,8 @@ Rules (docs/spec/local-api.md):
 
 - The file that is hashed is the file that is loaded: in mode `default` the very bytes, in mode `mmap` the same open
   descriptor. Its SHA-256 must be the manifest's, and it is what the worker attests.
-- Threads, prepacking and load mode are the artifact's; nothing is guessed here.
+- Threads, prepacking, load mode and the order of execution providers are the artifact's; nothing is guessed here. A
+  provider that this machine lacks is passed over, and the engine says which ones it runs on.
 - Heavy packages are imported when an engine of that name is loaded.
 """
 
@@ -25,10 +26,15 @@ from outrider_protocol import ids, limits
 
 HASH_BLOCK_BYTES: Final = 1024 * 1024
 ORT_SUFFIX: Final = ".ort"
+CPU: Final = "CPUExecutionProvider"
 
 
 class Engine(Protocol):
     """Runs one batch at a time; not safe for several threads."""
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Those that it runs on, in order."""
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """Outputs by the config's names; raises `InferenceError`."""
@@ -67,10 +73,11 @@ def _hash_descriptor(fd: int) -> str:
 
 
 class OnnxEngine:
-    """ONNX Runtime on one CPU provider; outputs come in the config's order."""
+    """ONNX Runtime; outputs come in the config's order."""
 
     def __init__(self, session: Any, outputs: list[str]) -> None:
         self._run, self._outputs = session.run, outputs
+        self.providers = tuple(session.get_providers())
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """See `Engine`."""
@@ -114,8 +121,7 @@ def _load_onnx(artifact: Artifact) -> tuple[Engine, str]:
 
 
 def _session(ort: Any, artifact: Artifact) -> tuple[Any, str]:
-    options = _session_options(ort, artifact)
-    providers = ["CPUExecutionProvider"]
+    options, providers = _session_options(ort, artifact), _providers(ort, artifact)
     if artifact.config.load.mode != "mmap":
         data = read_file(artifact.model_path, limits.LAYER_BYTES)
         sha256 = _attested(artifact, hashlib.sha256(data).hexdigest())
@@ -126,6 +132,13 @@ def _session(ort: Any, artifact: Artifact) -> tuple[Any, str]:
         return ort.InferenceSession(f"/proc/self/fd/{fd}", options, providers=providers), sha256
     finally:
         os.close(fd)
+
+
+def _providers(ort: Any, artifact: Artifact) -> list[tuple[str, dict[str, str]]]:
+    """The artifact's providers that are installed here; the CPU ends the list, because something must run."""
+    here = set(ort.get_available_providers())
+    wanted = [(item.name, item.options) for item in artifact.config.providers if item.name in here]
+    return wanted if any(name == CPU for name, _ in wanted) else [*wanted, (CPU, {})]
 
 
 def _session_options(ort: Any, artifact: Artifact) -> Any:
@@ -145,7 +158,7 @@ class LiteRtEngine:
     """LiteRT (or TensorFlow Lite): inputs and outputs by the config's order, one resize when the batch changes."""
 
     def __init__(self, interpreter: Any, artifact: Artifact) -> None:
-        self._interpreter = interpreter
+        self._interpreter, self.providers = interpreter, ("XNNPACK",)
         self._inputs = _by_name(interpreter.get_input_details(), [spec.name for spec in artifact.config.inputs])
         self._outputs = _by_name(interpreter.get_output_details(), [spec.name for spec in artifact.config.outputs])
         self._rows = 0

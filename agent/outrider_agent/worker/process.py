@@ -249,7 +249,7 @@ class Worker:
         if self._serving:
             self._service.shadow = ShadowFeed(sock, wanted)
             return
-        self._judge = ShadowJudge(sock, self._ready.loaded.engine, self._ready.artifact.config.probabilities, wanted)
+        self._judge = ShadowJudge(sock, self._ready.loaded.engine, self._ready.artifact.config, wanted)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _shadow_off(self, message: Message) -> None:

@@ -131,7 +131,8 @@ class Service:
 
     def _record(self, request: InferRequest, feeds: dict[str, Array], outputs: dict[str, Array]) -> str:
         config = self._artifact.config
-        probabilities = outputs[config.probabilities].reshape(request.rows, -1)
+        deciding = outputs[config.probabilities].reshape(request.rows, -1)
+        probabilities = config.decision.probabilities(deciding)
         embedding = outputs[config.embedding] if config.embedding else None
         if self._recorder.ledger.seq is None:
             self._want_lease()
@@ -140,7 +141,7 @@ class Service:
         named = self._recorder.add(answered, now_ms, time.monotonic())
         self.counters.answered += request.rows
         if self.shadow is not None:
-            self.shadow.offer(feeds, probabilities.argmax(axis=1))
+            self.shadow.offer(feeds, config.decision.verdicts(deciding))
         return _parameters(named, self._digest)
 
     def _read_only(self, head: Head, close: bool) -> Answer:
@@ -177,6 +178,8 @@ class Service:
                 "profile": config.profile,
                 "classes": list(config.classes),
                 "probabilities": config.probabilities,
+                "task": config.decision.task,
+                "providers": list(self._engine.providers),
                 "phase": self._recorder.phase,
                 "answered": self.counters.answered,
             },

@@ -3,7 +3,8 @@
 Rules (docs/spec/local-api.md):
 
 - The worker in charge never waits for the shadow: a copy that does not fit the socket now is dropped and counted.
-- One datagram is one request: its inputs, the classes that were answered, and how many windows were dropped so far.
+- One datagram is one request: its inputs, the verdicts (classes; steps of a value) that were answered, and how many
+  windows were dropped so far.
 - An input that the candidate cannot take counts as a disagreement of every window in it.
 
 Limit: a datagram holds what the kernel's socket buffer takes (about 200 KiB by default); larger inputs are all dropped.
@@ -27,6 +28,7 @@ from outrider_agent.worker.samples import DTYPES
 from outrider_protocol import tensors
 from outrider_protocol.errors import MalformedError
 from outrider_protocol.fields import Fields
+from outrider_protocol.manifest import Config
 
 DATAGRAM_BYTES: Final = 4 * 1024 * 1024
 _FULL: Final = {errno.EAGAIN, errno.EMSGSIZE, errno.ENOBUFS}
@@ -78,7 +80,7 @@ def datagram(feeds: dict[str, Array], klass: Classes, dropped: int) -> bytes:
 
 @dataclass(frozen=True)
 class ShadowCount:
-    """Windows compared, those with another class, and those that never came."""
+    """Windows compared, those with another verdict, and those that never came."""
 
     n: int = 0
     disagree: int = 0
@@ -92,9 +94,9 @@ class ShadowCount:
 class ShadowJudge:
     """The candidate's side: reads datagrams, answers them, counts."""
 
-    def __init__(self, sock: socket.socket, engine: Engine, probabilities: str, wanted: int) -> None:
+    def __init__(self, sock: socket.socket, engine: Engine, config: Config, wanted: int) -> None:
         sock.setblocking(False)
-        self.sock, self._engine, self._probabilities, self._wanted = sock, engine, probabilities, wanted
+        self.sock, self._engine, self._config, self._wanted = sock, engine, config, wanted
         self.count = ShadowCount()
 
     @property
@@ -117,7 +119,7 @@ class ShadowJudge:
     def _compared(self, data: bytes) -> ShadowCount:
         feeds, served, dropped = read_datagram(data)
         try:
-            mine: Any = self._engine.run(feeds)[self._probabilities].argmax(axis=-1).reshape(-1)
+            mine: Any = self._config.decision.verdicts(self._engine.run(feeds)[self._config.probabilities])
         except InferenceError:
             mine = np.full(len(served), -1)
         differ = int((mine != served).sum()) if mine.shape == served.shape else len(served)

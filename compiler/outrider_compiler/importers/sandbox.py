@@ -52,6 +52,11 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
+def as_list(result: Any) -> list[Any]:
+    """What a module returned, as a list of tensors."""
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
 def make_module(architecture: str, weights: str) -> Any:
     """Build the module in evaluation mode, with its weights; raises `ChildRefusalError`."""
     import torch
