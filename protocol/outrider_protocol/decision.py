@@ -76,5 +76,6 @@ class Decision:
             return rows.argmax(axis=1)
         if self.task == "anomaly":
             return (rows[:, 0] > self.threshold).astype(np.int64)
-        steps = np.clip(np.floor(np.nan_to_num(rows[:, 0]).astype(np.float64) / self.scale), -_STEP_MAX, _STEP_MAX)
-        return steps.astype(np.int64)
+        most = _STEP_MAX * self.scale
+        values = np.nan_to_num(rows[:, 0].astype(np.float64), posinf=most, neginf=-most)
+        return np.floor(np.clip(values, -most, most) / self.scale).astype(np.int64)

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from outrider_compiler import GateError, UsageError, build
-from outrider_compiler.errors import DataError, LockError, NothingBuiltError
+from outrider_compiler.errors import DataError, LockError, NothingBuiltError, UnchangedError
 from outrider_compiler.release import Release
 from outrider_compiler.request import Gate
 from tests.compiler.conftest import Kit
@@ -157,3 +158,41 @@ def test_evaluation_data_was_not_calibrated_on(kit: Kit, tmp_path: Path) -> None
     np.savez(tmp_path / "mixed.npz", x=mixed)
     with pytest.raises(DataError, match="1 samples stand in both"):
         build(kit.request(tmp_path / "out", calibration=tmp_path / "mixed.npz"))
+
+
+def test_a_precision_that_was_asked_for_must_change_something(kit: Kit, tmp_path: Path) -> None:
+    """CMP-CHO-7: `--precision` builds that form beside fp32; one that changes nothing is an error with the reason."""
+    asked = kit.request(tmp_path / "out", profiles=("x86-64",), precisions=("int8_static",))
+    assert {item["precision"] for item in candidates(build(asked), "x86-64").values()} == {"fp32", "int8_static"}
+    nodes = [onnx.helper.make_node("Softmax", ["x"], ["probabilities"], axis=1)]
+    infos = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "probabilities")
+    ]
+    bare = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", infos[:1], infos[1:]),
+        opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9,
+    )  # fmt: skip
+    onnx.save_model(bare, tmp_path / "bare.onnx")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)).astype(np.float32)
+    np.savez(tmp_path / "calib.npz", x=x[:50])
+    np.savez(tmp_path / "eval.npz", x=x[50:], y=x[50:].argmax(axis=1))
+    request = kit.request(
+        tmp_path / "bare", source=str(tmp_path / "bare.onnx"), calibration=tmp_path / "calib.npz",
+        evaluation=tmp_path / "eval.npz", profiles=("x86-64",), precisions=("int8_static",),
+    )  # fmt: skip
+    with pytest.raises(UnchangedError, match="int8_static was asked for and not built"):
+        build(request)
+    with pytest.raises(UsageError, match="raspberry-pi-5 does not allow fp16"):
+        build(replace(request, profiles=("raspberry-pi-5",), precisions=("fp16",)))
+    assert not (tmp_path / "bare").exists()
+
+
+def test_limits_of_the_gate_can_be_set(kit: Kit, tmp_path: Path) -> None:
+    """CMP-GAT-6: `--gate` sets a limit by name, the lock remembers it, and nonsense is a usage error."""
+    assert Gate().with_limits(("agreement_min=0.9", "sqnr_min_db=15")) == Gate(agreement_min=0.9, sqnr_min_db=15.0)
+    for word in ("agreement=1", "agreement_min", "agreement_min=high", "agreement_min=nan", "unmeasured_latency=1"):
+        with pytest.raises(UsageError, match="--gate"):
+            Gate().with_limits((word,))
+    made = build(kit.request(tmp_path / "out", profiles=("x86-64",), gate=Gate(sqnr_min_db=25.0)))
+    assert json.loads((made.directory / "outrider.lock").read_bytes())["request"]["gate"]["sqnr_min_db"] == 25.0

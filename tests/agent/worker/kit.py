@@ -128,6 +128,7 @@ class Spec:
     slow_loops: int = 0
     average_run_length: int = 1000
     engine: str = "onnxruntime"
+    providers: tuple[str, ...] = ()
 
 
 def write_artifact(directory: Path, spec: Spec = Spec()) -> str:  # frozen
@@ -166,6 +167,7 @@ def write_artifact(directory: Path, spec: Spec = Spec()) -> str:  # frozen
         classes=CLASSES,
         embedding="embedding",
         load=manifest.Load(spec.load_mode, True, 1),
+        providers=tuple(manifest.Provider(name) for name in spec.providers),
     ).encode()
     layers = tuple(manifest.device_layer(role, title, data) for role, (title, data) in files.items())
     described = manifest.Descriptor(manifest.CONFIG_TYPE, ids.digest_of(config), len(config))

@@ -33,6 +33,17 @@ def test_probe_loads_checks_and_attests(tmp_path: Path, mode: str) -> None:
     assert len(told["model_sha256"]) == 64
 
 
+@pytest.mark.parametrize(
+    "providers", [(), ("CPUExecutionProvider",), ("NoSuchExecutionProvider", "CPUExecutionProvider")]
+)
+def test_providers_are_tried_in_order(workers, address: Path, providers: tuple[str, ...]) -> None:
+    """AGT-TSK-3: what is not installed is passed over, the CPU ends the list, and metadata tell what runs."""
+    workers(Spec(providers=providers))
+    with Client(address) as client:
+        told = client.metadata()["parameters"]
+    assert (told["providers"], told["task"]) == (["CPUExecutionProvider"], "classification")
+
+
 def damage_model(directory: Path) -> None:
     data = bytearray((directory / "model.onnx").read_bytes())
     data[-1] ^= 1
