@@ -46,7 +46,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider (ONNX Runtime) or delegate (LiteRT) with its options, passed to the engine as they stand."""
+    """An execution provider (ONNX Runtime) or delegate (LiteRT); its options are given to the engine as they stand."""
 
     name: str
     options: dict[str, str] = field(default_factory=dict)

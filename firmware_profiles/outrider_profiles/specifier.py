@@ -18,7 +18,9 @@ from typing import Final
 
 _RELEASE: Final = r"[0-9]+(?:\.[0-9]+)*"
 _SUFFIX: Final = r"(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?"
-_CLAUSE: Final = rf"(?:(?:==|!=) ?{_RELEASE}(?:\.\*|{_SUFFIX})|(?:<=|>=|<|>) ?{_RELEASE}{_SUFFIX}|~= ?[0-9]+(?:\.[0-9]+)+{_SUFFIX})"
+_CLAUSE: Final = (
+    rf"(?:(?:==|!=) ?{_RELEASE}(?:\.\*|{_SUFFIX})|(?:<=|>=|<|>) ?{_RELEASE}{_SUFFIX}|~= ?[0-9]+(?:\.[0-9]+)+{_SUFFIX})"
+)
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _SPECIFIER: Final = re.compile(rf"{_CLAUSE}(?:, ?{_CLAUSE})*", re.ASCII)
 _REQUIREMENT: Final = re.compile(rf"{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?(?:{_CLAUSE}(?:,{_CLAUSE})*)?", re.ASCII)
