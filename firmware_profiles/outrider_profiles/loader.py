@@ -62,10 +62,7 @@ def parse(text: str, file: str) -> Profile:
     """Parse the text of a profile; `file` is what errors call it."""
     try:
         value: dict[str, Any] = tomllib.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # what is no TOML, a number of thousands of digits, nesting without end
+    except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, nesting without end
         raise ProfileFileError(file, "", f"not TOML ({error})") from error
     profile = Table(value, file, "").read(Profile)
     _check_names(profile, file)
