@@ -72,7 +72,7 @@ PRECISIONS = {
     "apple-coreml": ("fp32", "fp16"),
 }
 HOSTS = re.compile(r"https?://(?P<host>[^/\s]+)")
-FLAGS_OF = {"x86_64": "avx", "aarch64": "asimd", "armv7l": "neon"}
+FLAGS_OF = {"x86_64": "avx", "aarch64": "asimd", "armv7l": "vfp"}
 ALPHABET = st.characters(codec="utf-8", exclude_characters="\x7f", min_codepoint=32)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(ALPHABET),
