@@ -2,7 +2,8 @@
 
 1. `docs/reference/<program>.md` is written whole, from the programs' own command definitions.
 2. A block `<!-- generated: NAME by `make X` -->` … `<!-- end -->` is filled from `bench-out/NAME.md` or, for `demo`,
-   from the newest run under `.demo`, by its checker. What was not run here leaves its block as it is.
+   from the newest run under `.demo`, by its checker; `boards` comes from the files of the hardware profiles, `rules`
+   from the pages of rules. What was not run here leaves its block as it is.
 3. The same inputs give the same bytes: a test writes the reference again and compares.
 """
 
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from outrider_profiles import load as load_profile
+from outrider_profiles import names as profile_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {
@@ -86,6 +90,27 @@ def rule_index() -> str:
     return "\n".join(rows)
 
 
+def board_table() -> str:
+    """The table of the boards that ship, for docs/guides/boards.md."""
+    rows = [
+        "| board | what | engine | runs on | precisions | opset, IR | batch | tried |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for board in map(load_profile, profile_names()):
+        cells = [
+            f"`{board.name}`",
+            board.title,
+            f"{board.engine.name} {board.engine.versions}",
+            " → ".join(provider.name.removesuffix("ExecutionProvider") for provider in board.providers),
+            ", ".join(board.precisions),
+            f"{board.opset.min}–{board.opset.max}, {board.ir.min}–{board.ir.max}",
+            "free" if board.shapes.dynamic_batch else str(board.shapes.batch),
+            "yes" if board.verified_on_hardware else "no",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def newest_run() -> Path | None:
     """The directory of the demo's newest whole run with nothing broken on purpose; None where it was not run here."""
     whole = [path for path in (ROOT / ".demo").glob("seed?/summary.json") if (path.parent / "findings.json").exists()]
@@ -132,7 +157,7 @@ def _summary(run: Path) -> dict[str, Any]:
 
 def block_text(name: str) -> str | None:
     """What belongs into a block, or None where nothing was measured here."""
-    made = {"demo": demo_figures, "demo-times": demo_times, "rules": rule_index}
+    made = {"demo": demo_figures, "demo-times": demo_times, "rules": rule_index, "boards": board_table}
     if name in made:
         return made[name]()
     measured = ROOT / "bench-out" / f"{name}.md"

@@ -152,20 +152,22 @@ def bench(directory: Path, name: str, out: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("name", required=False)
 @JSON
-def profiles(as_json: bool) -> None:
-    """List the hardware profiles that ship with Outrider."""
+def profiles(name: str | None, as_json: bool) -> None:
+    """List the hardware profiles that ship with Outrider, or say all about NAME (or a file), with its sources."""
     from dataclasses import asdict
 
-    from outrider_profiles import load, names
+    from outrider_compiler import boards
+    from outrider_compiler.pipeline import load_profiles
+    from outrider_profiles import names
 
-    boards = [load(name) for name in names()]
+    found = load_profiles((name,) if name else names())
     if as_json:
-        click.echo(json.dumps({board.name: asdict(board) for board in boards}))
+        click.echo(json.dumps({board.name: asdict(board) for board in found}))
         return
-    for board in boards:
-        proof = "tried on hardware" if board.verified_on_hardware else "from documents"
-        click.echo(f"{board.name:18} {board.title} · {board.engine.name} · {', '.join(board.precisions)} · {proof}")
+    for board in found:
+        click.echo(boards.page(board) if name else boards.line(board))
 
 
 @main.command()

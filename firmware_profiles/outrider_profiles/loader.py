@@ -2,7 +2,8 @@
 
 1. An unknown key, a missing key, a wrong type or a value out of range is a `ProfileFileError` with file, key, reason.
 2. Every top-level figure has a source: a key in `[sources]` of the same name, and no source is for nothing.
-3. A name is looked up among the boards of this package; anything with a slash or `.toml` is a path.
+3. Keys that contradict each other are refused in the same way (`contradictions`).
+4. A name is looked up among the boards of this package; anything with a slash or `.toml` is a path.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from outrider_profiles.contradictions import contradictions
 from outrider_profiles.errors import ProfileFileError, UnknownProfileError
 from outrider_profiles.reader import Table
 from outrider_profiles.schema import ARCHITECTURES, ENGINES, INTEGERS, LOAD_MODES, PRECISIONS, Profile
@@ -43,8 +45,11 @@ def load(name_or_path: str | Path) -> Profile:
 
 
 def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(FILE_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES + 1)
+    except OSError as error:
+        raise ProfileFileError(str(path), "", str(error.strerror)) from error
     if len(data) > FILE_BYTES:
         raise ProfileFileError(str(path), "", f"larger than {FILE_BYTES} bytes")
     try:
@@ -57,12 +62,14 @@ def parse(text: str, file: str) -> Profile:
     """Parse the text of a profile; `file` is what errors call it."""
     try:
         value: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, nesting without end
         raise ProfileFileError(file, "", f"not TOML ({error})") from error
     profile = Table(value, file, "").read(Profile)
     _check_names(profile, file)
     _check_words(profile, file)
     _check_numbers(profile, file)
+    for key, reason in contradictions(profile):
+        raise ProfileFileError(file, key, reason)
     _check_sources(profile, value, file)
     return profile
 

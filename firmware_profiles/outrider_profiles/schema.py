@@ -21,6 +21,11 @@ ENGINES: Final = {
 PRECISIONS: Final = frozenset({
     "fp32", "fp16", "int8_static", "int8_dynamic", "int8_mixed", "int4_weight", "int16_activation",
 })  # fmt: skip
+# What the compiler can build in each file format.
+BUILDABLE: Final = {"onnx": PRECISIONS, "tflite": frozenset({"fp32", "int8_static", "int8_dynamic"})}
+# Precisions without an operator in float, beside fp32, which all others are compared with.
+IN_INTEGERS: Final = frozenset({"fp32", "int8_static", "int16_activation"})
+LOWEST_OPSET: Final = 13  # quantization per channel begins here
 ARCHITECTURES: Final = frozenset({"x86_64", "aarch64", "armv7l"})
 INTEGERS: Final = frozenset({"u8", "s8"})
 LOAD_MODES: Final = frozenset({"default", "mmap"})
@@ -41,7 +46,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider (ONNX Runtime) or delegate (LiteRT) with its options."""
+    """An execution provider (ONNX Runtime) or delegate (LiteRT); its options are given to the engine as they stand."""
 
     name: str
     options: dict[str, str] = field(default_factory=dict)

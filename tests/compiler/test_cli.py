@@ -142,6 +142,29 @@ def test_profiles_are_listed() -> None:
     assert json.loads(call("profiles", "--json").stdout)["x86-64"]["architecture"] == "x86_64"
 
 
+def test_one_profile_is_shown_with_its_sources(tmp_path: Path) -> None:
+    """CMP-CLI-8: `profiles NAME` shows every figure and its source, of a file too; an unknown name is status 2."""
+    from outrider_profiles import load
+    from outrider_profiles.loader import BOARDS
+
+    board = load("jetson-orin-nano")
+    shown = call("profiles", "jetson-orin-nano").stdout
+    assert all(source in shown for source in board.sources.values())
+    for said in (
+        "TensorrtExecutionProvider (trt_fp16_enable=1",
+        "→ CUDAExecutionProvider",
+        "13 to 19",
+        "symmetric yes",
+    ):
+        assert said in shown
+    value = json.loads(call("profiles", "jetson-orin-nano", "--json").stdout)
+    assert value["jetson-orin-nano"]["install"]["packages"] == ["onnxruntime-gpu==1.23.2", "numpy==2.2.6"]
+    text = (BOARDS / "armv7.toml").read_text(encoding="utf-8").replace('name = "armv7"', 'name = "own"')
+    (tmp_path / "own.toml").write_text(text, encoding="utf-8")
+    assert call("profiles", tmp_path / "own.toml").stdout.startswith("own: 32-bit Arm")
+    assert call("profiles", "jetson-nano").exit_code == 2
+
+
 def test_sign_writes_the_role(release: Release, tmp_path: Path) -> None:
     """CMP-CLI-9: `sign` writes the role whole or not at all."""
     signing.save_private(signing.generate(), tmp_path / "key.pem")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate import board_table
 from tests.architecture.tree import ROOT
 from tests.docs.pages import FENCE, command_lines, page_name, pages, targets, words
 
@@ -66,3 +67,10 @@ def test_the_readme_has_the_demo_figures() -> None:
     """ARC-DOC-5: README's figures are filled in by a command, not by hand."""
     names = {block["name"] for block in GENERATED.finditer((ROOT / "README.md").read_text("utf-8"))}
     assert "demo" in names
+
+
+def test_the_table_of_boards_is_that_of_the_files() -> None:
+    """ARC-DOC-7: the guide's table of boards is what `make docs` writes from the profiles now."""
+    text = (ROOT / "docs/guides/boards.md").read_text("utf-8")
+    block = next(found for found in GENERATED.finditer(text) if found["name"] == "boards")
+    assert board_table() in block[0], "run `make docs`"

@@ -80,6 +80,12 @@ def test_a_damaged_file_is_refused(tmp_path: Path, data: bytes) -> None:
         load(path)
 
 
+def test_an_unreadable_file_is_refused() -> None:
+    """PRF-SCH-3: a file that the system does not let be read is refused with its words."""
+    with pytest.raises(ProfileFileError, match="/proc/self/mem: Input/output error"):
+        load("/proc/self/mem")
+
+
 def test_an_unknown_name_lists_the_known() -> None:
     """PRF-SCH-4: a name that is no board is an error that lists the boards."""
     with pytest.raises(UnknownProfileError, match="raspberry-pi-5"):
