@@ -68,10 +68,13 @@ class Orders:
             self._begin(envelope)
 
     def _begin(self, envelope: bytes) -> None:
+        self._relay.begin(envelope, {"floors": vars(self.runner.state.floors)})
+
+    def _running(self) -> str | None:
+        """The digest that has succeeded and runs: at the time an order is taken, not when its checks began."""
         state = self.runner.state
         lost = state.execution is not None and state.execution.stage is Stage.ROLLBACK_FAILED
-        current = state.current.digest if state.current is not None and not lost else None
-        self._relay.begin(envelope, {"floors": vars(state.floors), "current": current})
+        return state.current.digest if state.current is not None and not lost else None
 
     def update_accepted(self, envelope: bytes, fields: dict[str, Any]) -> None:
         """The order passed every check: make it durable, then let the download begin."""
@@ -90,7 +93,7 @@ class Orders:
     def _resume(self, execution: Execution, floors: Floors) -> None:
         self.runner.recognise(execution, floors)
         if execution.stage in desired.FETCHING:
-            self._relay.proceed()
+            self._relay.proceed(self._running())
         else:
             self._relay.stop()
 
@@ -99,8 +102,9 @@ class Orders:
         if self._next is None or self.runner.busy:
             return
         (execution, floors), self._next = self._next, None
+        running = self._running()
         self.runner.accept(execution, floors)
-        self._relay.proceed()
+        self._relay.proceed(running)
 
     def update_progress(self, fields: dict[str, Any]) -> None:
         """The update process entered a state."""

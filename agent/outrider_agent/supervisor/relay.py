@@ -60,10 +60,10 @@ class UpdateRelay:
         self._child, self._envelope = child, envelope
         child.send("begin", fields, envelope)
 
-    def proceed(self) -> None:
-        """The accepted order is durable."""
+    def proceed(self, current: str | None) -> None:
+        """The accepted order is durable; `current` is the digest that runs and has succeeded at this moment."""
         if self._child is not None:
-            self._child.send("proceed")
+            self._child.send("proceed", {"current": current})
 
     def message(self, topic: str, payload: bytes) -> None:
         """Forward a message that it asked for."""

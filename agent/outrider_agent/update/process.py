@@ -43,16 +43,15 @@ AGAIN_S: Final = 2.0
 
 @dataclass(frozen=True)
 class Task:
-    """What the supervisor asked for: the raw envelope, the floors, and the digest that runs and has succeeded."""
+    """What the supervisor asked for: the raw envelope and the floors."""
 
     envelope: bytes
     floors: trust.Floors
-    current: str | None
 
     @classmethod
     def of(cls, message: Message) -> Task:
         """From the `begin` operation."""
-        return cls(message.blob or b"", trust.Floors(**message.fields["floors"]), message.fields["current"])
+        return cls(message.blob or b"", trust.Floors(**message.fields["floors"]))
 
 
 class Update:
@@ -75,8 +74,8 @@ class Update:
         try:
             order = claimed_order(task.envelope)
             claimed = claim(order)
-            accepted = self._accept(task, order)
-            self._channel.send("staged", {"parameters": self._stage(task, accepted)})
+            accepted, current = self._accept(task, order)
+            self._channel.send("staged", {"parameters": self._stage(accepted, current)})
         except (AgentError, ProtocolError, OSError) as error:
             if isinstance(error, ControlError):
                 raise
@@ -84,7 +83,8 @@ class Update:
 
     # ---------------------------------------------------------------- before acceptance
 
-    def _accept(self, task: Task, claimed: Order) -> Order:
+    def _accept(self, task: Task, claimed: Order) -> tuple[Order, str | None]:
+        """The order, and the digest that runs and has succeeded when it was made durable."""
         trusted = self._refresh(claimed)
         order, floors, _ = trust.accept(
             task.envelope, trusted.director, task.floors, self._identity, self._clock(trusted)
@@ -93,9 +93,10 @@ class Update:
             raise NoArtifactError(f"{order.target} is not listed")
         trust.check_artifact(order, trusted.target, self._identity, trusted.floors.min_counter.get(order.model, 0))
         self._channel.send("accepted", {"order": order.view(), "floors": vars(floors)})
-        if self._courier.expect("proceed", PROCEED_S) is None:
+        proceed = self._courier.expect("proceed", PROCEED_S)
+        if proceed is None:
             raise ControlError("the supervisor did not say `proceed`")
-        return order
+        return order, proceed.fields["current"]
 
     def _refresh(self, claimed: Order) -> Trusted:
         try:
@@ -123,8 +124,8 @@ class Update:
 
     # ---------------------------------------------------------------- after acceptance
 
-    def _stage(self, task: Task, order: Order) -> dict[str, float]:
-        if order.manifest == task.current:
+    def _stage(self, order: Order, current: str | None) -> dict[str, float]:
+        if order.manifest == current:
             raise AlreadyInstalledError(f"{order.model} {order.release} runs already")
         final = self._paths.artifact(ids.hex_of(order.manifest))
         present = stage.is_complete(final, order.manifest)

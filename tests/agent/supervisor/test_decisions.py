@@ -14,7 +14,9 @@ from outrider_agent.durable import Durable, Operation
 from outrider_agent.errors import StateError
 from outrider_agent.supervisor import desired
 from outrider_agent.supervisor.backoff import Backoff
+from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.machine import Event, Stage
+from outrider_agent.supervisor.orders import Orders
 from outrider_agent.supervisor.runner import Runner
 from outrider_agent.supervisor.state import Execution, Release, StateFile, UpdateState
 from outrider_agent.supervisor.trial import Limits, Shadow, judge_probation, judge_shadow
@@ -169,3 +171,49 @@ def test_an_end_forgets_the_candidate_and_keeps_the_reason(tmp_path: Path) -> No
     assert (runner.execution.stage, runner.execution.detail) == (Stage.ROLLED_BACK, {"error": "WorkerEndedError"})
     assert runner.state.candidate is None
     assert not runner.offer(Event.ROLLBACK_DONE)
+
+
+class Relay:
+    """Where the update process would be: it writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.hearer: Any = None
+        self.envelope: bytes | None = None
+        self.told: list[tuple[str, Any]] = []
+
+    def begin(self, envelope: bytes, fields: dict[str, Any]) -> None:
+        self.envelope = envelope
+        self.told.append(("begin", sorted(fields)))
+
+    def proceed(self, current: str | None) -> None:
+        self.told.append(("proceed", current))
+
+    def stop(self) -> None:
+        self.envelope = None
+
+
+def test_what_runs_is_told_when_the_order_is_taken(tmp_path: Path) -> None:
+    """AGT-EXE-8: a probation that passes while the next order is being verified changes what `already installed` means."""
+    newer = replace(RELEASE, release="2.0", digest="sha256:" + "c" * 64)
+    file, trial = (
+        StateFile(tmp_path / "update.json", Durable()),
+        replace(EXECUTION, target=newer, stage=Stage.PROBATION),
+    )
+    file.save(UpdateState(current=RELEASE, candidate=newer, execution=trial))
+    runner, relay = Runner(file, Recorder()), Relay()
+    loop = Loop()
+    orders = Orders(loop, runner, relay, Recorder(), lambda: True)  # type: ignore[arg-type]  # simulators
+    orders.received(b"the next order")
+    runner.feed(Event.PROBATION_PASSED)
+    view = {
+        "epoch": 1,
+        "seq": 3,
+        "parameters": {},
+        "model": "har",
+        "release": "1.0",
+        "counter": 1,
+        "manifest": RELEASE.digest,
+    }
+    orders.update_accepted(b"the next order", {"order": view, "floors": vars(Floors(1, 3))})
+    loop.close()
+    assert relay.told == [("begin", ["floors"]), ("proceed", newer.digest)]

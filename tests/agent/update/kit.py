@@ -27,12 +27,16 @@ KEY = hashlib.sha256(b"key").hexdigest()
 
 @dataclass
 class Supply:
-    """What the broker holds; `silent` topics are never answered, `asked` counts subscriptions."""
+    """What the broker holds; `silent` topics are never answered, `asked` counts subscriptions.
+
+    `current` is the digest that the supervisor says runs when it accepts.
+    """
 
     messages: dict[str, bytes] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     said: list[Message] = field(default_factory=list)
+    current: str | None = None
 
     def serve(self, channel: Channel) -> None:
         """Until the other side has gone; what it said last is still read."""
@@ -43,7 +47,7 @@ class Supply:
 
     def _answer(self, channel: Channel, message: Message) -> None:
         if message.op == "accepted":
-            channel.send("proceed")
+            channel.send("proceed", {"current": self.current})
         for topic in message.fields.get("topics", []) if message.op == "subscribe" else ():
             self.asked.append(topic)
             if topic in self.messages and topic not in self.silent:
@@ -58,7 +62,6 @@ class Device:
         self.trust, self.supply = Trust(), Supply()
         self.floors = trust.Floors()
         self.disk = Durable()
-        self.current: str | None = None
         self.paths.identity.mkdir(parents=True)
         found = trust.Identity(DEVICE, KEY, FLEET, PROFILE)
         (self.paths.identity / identity.FILE).write_bytes(identity.encode(found))
@@ -85,7 +88,7 @@ class Device:
         self.supply.said = []
         thread = threading.Thread(target=self.supply.serve, args=(feeder,))
         thread.start()
-        feeder.send("begin", {"floors": vars(self.floors), "current": self.current}, envelope)
+        feeder.send("begin", {"floors": vars(self.floors)}, envelope)
         mask = os.umask(0o077)
         Update(self.paths, channel, self.disk).run()
         os.umask(mask)

@@ -140,7 +140,7 @@ def test_a_new_epoch_resets_the_sequence(device: Device) -> None:
 def test_already_installed(device: Device) -> None:
     """AGT-EXE-8: the digest that runs and has succeeded is accepted (its floors count) and not loaded again."""
     artifact = device.artifact("1.0")
-    device.current = artifact.digest
+    device.supply.current = artifact.digest
     said = device.update(device.trust.order(order_of(artifact)))
     assert said.fields["state"] == "already_installed"
     assert device.accepted() is not None
