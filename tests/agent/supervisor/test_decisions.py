@@ -193,7 +193,7 @@ class Relay:
 
 
 def test_what_runs_is_told_when_the_order_is_taken(tmp_path: Path) -> None:
-    """AGT-EXE-8: a probation that passes while the next order is being verified changes what `already installed` means."""
+    """AGT-EXE-8: a probation that passes while the next order is verified changes what `already installed` means."""
     newer = replace(RELEASE, release="2.0", digest="sha256:" + "c" * 64)
     file, trial = (
         StateFile(tmp_path / "update.json", Durable()),
