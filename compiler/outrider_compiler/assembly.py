@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outrider_compiler import artifact, choose, documents, lock, measure, normalise, package
+from outrider_compiler import artifact, choose, documents, lock, measure, package
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import Workshop
 from outrider_compiler.errors import GateError, LockError, NothingBuiltError
@@ -32,8 +32,7 @@ class Assembly:
 
     def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
         self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
-        simplified = normalise.simplify(subject.imported.model)
-        self.workshop = Workshop(subject.imported, simplified, subject.calibration, folder)
+        self.workshop = Workshop(subject.imported, subject.imported.simplified, subject.calibration, folder)
         self.outcomes: dict[str, Outcome] = {}
         self.chosen: dict[str, Candidate] = {}
 
@@ -138,7 +137,7 @@ class Assembly:
             "evaluation": inputs.evaluation.digest,
             **{f"profile:{profile.name}": profile_digest(profile) for profile in inputs.profiles},
         }
-        return lock.Lock(asked, digests, lock.tool_versions(torch=self.subject.imported.kind == "torch"), self.outcomes)
+        return lock.Lock(asked, digests, lock.tool_versions(torch=self.subject.imported.kind != "onnx"), self.outcomes)
 
 
 def profile_digest(profile: Profile) -> str:

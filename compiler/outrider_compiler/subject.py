@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from outrider_compiler import checks, engines, graph_io
-from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import Array, DataSet, Feeds
 from outrider_compiler.errors import UnsupportedModelError
 from outrider_compiler.graph_io import Meaning
 from outrider_compiler.importers import Imported
 from outrider_compiler.measure import Truth
+from outrider_compiler.normalise import convert, copied
 from outrider_compiler.request import BuildRequest
 from outrider_profiles import Load, Profile
 from outrider_protocol.manifest import TensorSpec
@@ -40,9 +40,11 @@ def prepare(
     request: BuildRequest, imported: Imported, profiles: tuple[Profile, ...], calibration: DataSet, evaluation: DataSet
 ) -> Subject:
     """Check the model against every profile and ask it; raises `UnsupportedModelError`, `DataError` or `UsageError`."""
-    for profile in profiles:
-        checks.check(imported.model, profile)
-    runner = engines.load(Candidate("source", "fp32", "onnxruntime", imported.model.SerializeToString()), Load())
+    if imported.simplified is not None:
+        for profile in profiles:
+            checks.check(imported.simplified, profile)
+            convert(copied(imported.simplified), profile)
+    runner = engines.load(imported.candidate(), Load())
     bound, judged = _bound(calibration, runner.inputs), _bound(evaluation, runner.inputs)
     answers = runner.run(judged.feeds)
     meaning = graph_io.meaning(request, runner.outputs, answers)
