@@ -99,7 +99,12 @@ class OnnxRunner:
 
     def _batch(self, feeds: Feeds) -> Feeds:
         names = [spec.name for spec in self.outputs]
-        return dict(zip(names, self._session.run(names, feeds), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, feeds), strict=True))
+        except complaints() as error:
+            raise UnsupportedModelError(
+                f"ONNX Runtime does not run it: {' '.join(str(error).split())[:400]}"
+            ) from error
 
 
 def _spec(item: Any) -> TensorSpec:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 WORK_OPSET: Final = 13  # quantization per channel begins here
+IR_WITHOUT_WEIGHT_INPUTS: Final = 4  # before it, each initializer was an input too, and the converter insists
 _DIGITS: Final = string.digits + string.ascii_lowercase
 
 
@@ -57,6 +58,7 @@ def convert(model: ModelProto, profile: Profile) -> ModelProto:
     have = opset_of(model)
     want = min(max(have, profile.opset.min, WORK_OPSET), profile.opset.max)
     if want != have:
+        model.ir_version = max(int(model.ir_version), IR_WITHOUT_WEIGHT_INPUTS)
         model = _converted(model, want, profile)
     model.ir_version = min(max(int(model.ir_version), profile.ir.min), profile.ir.max)
     return model

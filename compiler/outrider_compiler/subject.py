@@ -40,10 +40,8 @@ def prepare(
     request: BuildRequest, imported: Imported, profiles: tuple[Profile, ...], calibration: DataSet, evaluation: DataSet
 ) -> Subject:
     """Check the model against every profile and ask it; raises `UnsupportedModelError`, `DataError` or `UsageError`."""
-    if imported.simplified is not None:
-        for profile in profiles:
-            checks.check(imported.simplified, profile)
-            convert(copied(imported.simplified), profile)
+    for profile in profiles:
+        _admit(imported, profile)
     runner = engines.load(imported.candidate(), Load())
     bound, judged = _bound(calibration, runner.inputs), _bound(evaluation, runner.inputs)
     answers = runner.run(judged.feeds)
@@ -51,6 +49,16 @@ def prepare(
     y = graph_io.labels(judged, len(meaning.classes))
     truth = Truth(judged.feeds, answers, y, meaning.probabilities, meaning.compared)
     return Subject(imported, runner.inputs, runner.outputs, meaning, bound, truth)
+
+
+def _admit(imported: Imported, profile: Profile) -> None:
+    """Check and convert what a profile's candidates are made from; a .tflite source was checked when it was read."""
+    model, other_format = imported.simplified, profile.engine.format != "onnx"
+    if model is None or (other_format and imported.torch is None):
+        return  # the workshop says why nothing is built
+    checks.check(model, profile)
+    if not other_format:
+        convert(copied(model), profile)
 
 
 def _bound(data: DataSet, specs: tuple[TensorSpec, ...]) -> DataSet:

@@ -41,7 +41,7 @@ def run(
         except BaseException as error:
             os.killpg(child.pid, signal.SIGKILL)  # not waited for yet: the number is still its own
             if isinstance(error, subprocess.TimeoutExpired):
-                raise SourceError(f"{what}: no answer within {timeout_s:g} s", DAMAGED) from error
+                raise SourceError(f"{what}: no answer within {timeout_s:.0f} s", DAMAGED) from error
             raise
     return _answer(what, int(child.returncode), _text(stdout), _text(stderr))
 
@@ -57,7 +57,8 @@ def _answer(what: str, status: int, stdout: str, stderr: str) -> dict[str, Any]:
     if status == 0 and said is not None:
         return said
     if said is not None and isinstance(said.get("error"), str):
-        raise SourceError(said["error"], str(said.get("hint", "")))
+        reason = said["error"]
+        raise SourceError(reason if what in reason else f"{what}: {reason}", str(said.get("hint") or DAMAGED))
     last = stderr.strip().splitlines()[-1:] or ["the process that read it ended without a word"]
     raise SourceError(f"{what}: {one_line(last[0])}", DAMAGED)
 

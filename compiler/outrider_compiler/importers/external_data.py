@@ -53,6 +53,13 @@ def inline(model: ModelProto, folder: Path, size_bytes: int) -> dict[str, str]:
         return {name: _digest(descriptor) for name, descriptor in opened.items()}
 
 
+def refuse(model: ModelProto) -> None:
+    """Raise `SourceError` where a tensor lies outside a model that must be one file."""
+    for tensor in graph_walk.tensors(model):
+        if is_external(tensor):
+            raise SourceError(f"tensor {tensor.name!r} lies outside the file", ONE_FILE)
+
+
 def digest(model: str, files: dict[str, str]) -> str:
     """The digest of a model whose own file has the digest `model`; `files` as `inline` returns them."""
     if not files:
@@ -84,7 +91,7 @@ def _inline(tensor: TensorProto, root: int, opened: dict[str, int], stack: ExitS
     if len(data) != length:
         raise _refused(tensor, f"{name!r} ends early")
     del tensor.external_data[:]
-    tensor.data_location = tensor.DEFAULT
+    tensor.ClearField("data_location")
     tensor.raw_data = data
 
 

@@ -63,17 +63,27 @@ def _named(message: str, file: str, name: str) -> str:
 
 def _onnx(path: Path, profiles: list[Profile], out: Path) -> dict[str, Any]:
     model, digest = onnx_file.read(path)
-    out.write_bytes(model.SerializeToString())
     fitting = [profile for profile in profiles if profile.engine.format == "onnx"]
-    admitted = _Admission(model)
-    verdicts = {
-        profile.name: admitted.verdict(profile) if profile in fitting else _no(NO_LITERT, applies=False)
-        for profile in profiles
-    }
-    if not fitting or any(verdicts[profile.name]["ok"] for profile in fitting):
-        _ = admitted.simplified
-        _try(engines.load(Candidate("source", "fp32", "onnxruntime", model.SerializeToString()), Load()))
+    foreign = _foreign_operators(model, fitting)
+    verdicts = {profile.name: _no(NO_LITERT, applies=False) for profile in profiles} | foreign
+    if len(foreign) < len(fitting) or not fitting:
+        admission = _Admission(onnx_file.checked(model, str(path)))
+        verdicts |= {item.name: admission.verdict(item) for item in fitting if item.name not in foreign}
+        out.write_bytes(admission.model.SerializeToString())
+        if not fitting or any(verdict["ok"] for verdict in verdicts.values()):
+            admission.answer_once()
     return {"digest": digest, "profiles": verdicts}
+
+
+def _foreign_operators(model: ModelProto, profiles: list[Profile]) -> dict[str, dict[str, Any]]:
+    """Refusals for operators that an engine does not have: before checking and simplifying, which stumble over them."""
+    refused: dict[str, dict[str, Any]] = {}
+    for profile in profiles:
+        try:
+            checks.check_domains(model, profile)
+        except UnsupportedModelError as error:
+            refused[profile.name] = _no(str(error), error.hint)
+    return refused
 
 
 class _Admission:
@@ -91,12 +101,16 @@ class _Admission:
     def verdict(self, profile: Profile) -> dict[str, Any]:
         """Check, convert and load; raises `SourceError` where the model cannot even be simplified."""
         try:
-            checks.check_domains(self.model, profile)  # first: simplifying knows nothing of foreign operators
             checks.check(self.simplified, profile)
             self._load(convert(copied(self.simplified), profile).SerializeToString(deterministic=True), profile.load)
         except UnsupportedModelError as error:
             return _no(str(error), error.hint)
         return YES
+
+    def answer_once(self) -> None:
+        """Load the source as it came, and have it answer."""
+        _ = self.simplified
+        _try(engines.load(Candidate("source", "fp32", "onnxruntime", self.model.SerializeToString()), Load()))
 
     def _load(self, data: bytes, load: Load) -> None:
         key = hashlib.sha256(data).digest(), load
@@ -132,18 +146,16 @@ def _tflite_verdict(described: tflite_file.Described, profile: Profile) -> dict[
 
 
 def _try(runner: engines.Runner) -> None:
-    """Answer zeros once: a crash or a hang belongs into this process, an engine's own complaint may be about zeros."""
+    """Answer ones once (zeros would divide by zero): a crash or a hang belongs into this process."""
     import numpy as np
 
-    known = all(spec.dtype in checks.INPUT_TYPES for spec in runner.inputs)
-    if not known:
-        return
-    zeros = {spec.name: np.zeros([max(n, 1) for n in spec.shape], spec.dtype) for spec in runner.inputs}
+    if not all(spec.dtype in checks.INPUT_TYPES for spec in runner.inputs):
+        return  # the checks have said so
+    feeds = {spec.name: np.ones([max(n, 1) for n in spec.shape], spec.dtype) for spec in runner.inputs}
     try:
-        runner.once(zeros)
+        runner.once(feeds)
     except engines.complaints() as error:
-        if "alloc" in str(error).lower():
-            raise SourceError(f"one inference takes more memory than there may be: {error}") from error
+        raise SourceError(f"its first inference, of ones, fails: {error}", "The message names the node.") from error
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ constants and loads compiled libraries. So the archive is looked through first:
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import zipfile
 from collections.abc import Iterator
@@ -64,7 +65,10 @@ def load(path: Path, folder: Path) -> Any:
 
     check(path)
     with reading(str(path), folder):
-        program = torch.export.load(path)
+        try:
+            program = torch.export.load(path)
+        except pickle.UnpicklingError as error:
+            raise ChildRefusalError(f"{path}: refused to unpickle an object in it", SAVE_AGAIN) from error
     program._guards_code = []
     return program
 

@@ -61,6 +61,7 @@ class _Reading:
 
 def main(work: Callable[[dict[str, Any]], dict[str, Any] | None]) -> int:
     """Do `work` on the task of the command line; prints the last word and returns the exit status."""
+    sys.excepthook = _last_word
     try:
         answer = work(json.loads(sys.argv[1]))
     except ChildRefusalError as error:
@@ -73,6 +74,11 @@ def main(work: Callable[[dict[str, Any]], dict[str, Any] | None]) -> int:
         return refuse(ChildRefusalError("the file is nested too deeply to be read", ""))
     print(json.dumps(answer or {}), flush=True)
     return 0
+
+
+def _last_word(kind: type[BaseException], error: BaseException, _trace: Any) -> None:
+    """What a library raised that nobody foresaw, in one line instead of a traceback."""
+    refuse(ChildRefusalError(f"{kind.__name__}: {error}", ""))
 
 
 def refuse(error: ChildRefusalError) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from outrider_compiler.importers import program_file, sandbox
 
 OPSET = 18
+INNER = ".inner"
 CLASSIFIER = ("probabilities", "embedding")
 
 
@@ -49,14 +50,14 @@ def export(module: Any, example: str, out: str) -> None:
     batch = torch.export.Dim("batch")
     with torch.no_grad():
         outputs = output_names(module, module(*inputs))
-    _convert(out, names, outputs, f=module, args=inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    _convert(out, names, outputs, model=module, args=inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
 
 
 def export_program(program: Any, out: str) -> None:
     """Write `out`, in the shapes with which the program was exported; raises `ChildRefusalError`."""
     spec = program.call_spec.out_spec
     names = [str(key) for key in spec.context] if spec.type is dict else _usual_names(spec.num_leaves)
-    _convert(out, program_file.names_of(program), names, f=program)
+    _convert(out, program_file.names_of(program), names, model=program)
 
 
 def feeds_of(module: Any, example: str) -> dict[str, Any]:
@@ -75,16 +76,27 @@ def _convert(out: str, names: list[str], outputs: list[str], **what: Any) -> Non
     import torch
 
     try:
-        program = _program(names, outputs, **what)
+        program = _program(names, **what)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
         said = error.__cause__ or error
         raise sandbox.ChildRefusalError(
             f"torch cannot export the module: {said}", "torch.export must accept it."
         ) from error
+    _name_outputs(program.model.graph, outputs)
     program.save(out)
 
 
-def _program(names: list[str], outputs: list[str], **what: Any) -> Any:
+def _name_outputs(graph: Any, wanted: list[str]) -> None:
+    """Give the outputs their names; whatever else had one of them (an operator's own word) gets another."""
+    values = [value for node in graph.all_nodes() for value in node.outputs] + list(graph.initializers.values())
+    for value in values:
+        if value.name in wanted:
+            value.name = f"{value.name}{INNER}"
+    for value, name in zip(graph.outputs, wanted, strict=True):
+        value.name = name
+
+
+def _program(names: list[str], **what: Any) -> Any:
     import torch
 
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
@@ -94,7 +106,6 @@ def _program(names: list[str], outputs: list[str], **what: Any) -> Any:
             verbose=False,
             opset_version=OPSET,
             input_names=names,
-            output_names=outputs,
             **what,
         )
 
