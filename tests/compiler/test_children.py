@@ -79,7 +79,7 @@ def test_a_crash_is_a_refusal(tmp_path: Path) -> None:
         helper.make_node("Div", ["a", "b"], ["y"]),
     ]
     weights = [array("least", np.array(-(2**31), np.int32)), array("minus", np.array(-1, np.int32))]
-    ends = [value(name, ["n", 4], TensorProto.INT32) for name in ("x", "y")]
+    ends = [value(name, ["n", 1], TensorProto.INT32) for name in ("x", "y")]
     onnx.save_model(graphs.model(nodes, ends[:1], ends[1:], weights), tmp_path / "crash.onnx")
     with pytest.raises(SourceError, match=r"crash\.onnx: the process that read it ended with SIGFPE") as caught:
         check_file(tmp_path / "crash.onnx", (PROFILE,))
