@@ -114,12 +114,13 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_file_that_is_read_does_nothing(tmp_path: Path, deed: str) -> None:
     """CMP-SRC-5: while a foreign file is read, nothing is started, loaded, sent, or written outside one folder."""
     (tmp_path / "inside").mkdir()
-    (tmp_path / "kept").write_text("kept", encoding="utf-8")
+    for name in ("kept", "net.pt"):
+        (tmp_path / name).write_text("kept", encoding="utf-8")
     code = (
         "import ctypes, subprocess, socket\n"
         "sandbox.cut_network()\n"
         "try:\n"
-        "    with sandbox.reading('net.pt', Path('inside')):\n"
+        "    with sandbox.reading(Path('net.pt'), Path('inside')):\n"
         "        open('inside/allowed', 'w').close()\n"
         f"        {deed}\n"
         "except sandbox.ChildRefusalError as error:\n"
