@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outrider_compiler import artifact, choose, documents, lock, measure, normalise, package, robustness
+from outrider_compiler import artifact, choose, documents, lock, measure, package, robustness
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import Workshop
 from outrider_compiler.errors import GateError, LockError, NothingBuiltError, UnchangedError, UsageError
@@ -34,8 +34,7 @@ class Assembly:
     def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
         self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
         self.folder = folder
-        simplified = normalise.simplify(subject.imported.model)
-        self.workshop = Workshop(subject.imported, simplified, subject.calibration, folder)
+        self.workshop = Workshop(subject.imported, subject.imported.simplified, subject.calibration, folder)
         self.gate = replace(request.gate, unmeasured_latency=request.for_bench or request.gate.unmeasured_latency)
         self.outcomes: dict[str, Outcome] = {}
         self.chosen: dict[str, Candidate] = {}
@@ -178,7 +177,7 @@ class Assembly:
             "evaluation": inputs.evaluation.digest,
             **{f"profile:{profile.name}": profile_digest(profile) for profile in inputs.profiles},
         }
-        tools = lock.tool_versions(torch=self.subject.imported.kind == "torch")
+        tools = lock.tool_versions(torch=self.subject.imported.kind != "onnx")
         return lock.Lock(asked, digests, tools, self.outcomes, self._evidence())
 
     def _evidence(self) -> dict[str, str]:

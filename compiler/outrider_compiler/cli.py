@@ -66,7 +66,7 @@ def main() -> None:
 @click.option("--provenance", type=PATH, help="JSON that the training run wrote (run, snapshot, …).")
 @JSON
 def build(as_json: bool, classes: str, limits: tuple[str, ...], **options: Any) -> None:
-    """Build MODEL (.onnx, module:callable, or a state dict with --architecture) for every profile."""
+    """Build MODEL (.onnx, .tflite, .pt2, module:callable, or a state dict with --architecture) for every profile."""
     from outrider_compiler.pipeline import build as run
     from outrider_compiler.request import BuildRequest, Gate
 
@@ -99,7 +99,7 @@ def class_names(text: str) -> tuple[str, ...]:
 @click.option("--profile", "names", multiple=True, required=True, help="Hardware profile; repeat for several.")
 @JSON
 def check(model: str, names: tuple[str, ...], as_json: bool) -> None:
-    """Say whether each profile can run MODEL (.onnx), without building anything."""
+    """Say whether each profile can run MODEL (.onnx, .tflite or .pt2), without building anything."""
     from outrider_compiler.inspection import check_file
     from outrider_compiler.pipeline import load_profiles
 
@@ -109,6 +109,8 @@ def check(model: str, names: tuple[str, ...], as_json: bool) -> None:
     for name, item in results.items():
         if not as_json:
             click.echo(f"{name}: {'runs' if item['ok'] else item['reason']}")
+            if item["hint"]:
+                click.echo(f"hint: {item['hint']}", err=True)
     if not all(item["ok"] for item in results.values()):
         raise click.exceptions.Exit(3)
 

@@ -4,13 +4,19 @@
    `slice:<name>` holds for each sample to which part of the data it belongs.
 2. Pickled arrays, numbers that are not finite and empty sets are refused.
 3. No sample stands in both sets (compared by content).
+4. An archive that unpacks to more than `UNPACKED_BYTES`, or an array whose header does not fit its bytes, is refused
+   before memory is taken for it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +27,13 @@ from numpy.typing import NDArray
 from outrider_compiler.digests import digest_of_file
 from outrider_compiler.errors import DataError
 
+ENDING: Final = ".npy"
+UNPACKED_BYTES: Final = 4 << 30
+# What numpy, zipfile and the decompressors raise for files that are no archives of arrays.
+UNREADABLE: Final = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError,
+    RuntimeError, MemoryError, AttributeError, TypeError, LookupError, OverflowError, SyntaxError, tokenize.TokenError,
+)  # fmt: skip
 Array = NDArray[Any]
 Feeds = dict[str, Array]
 SLICE: Final = "slice:"
@@ -67,16 +80,40 @@ def load(path: Path) -> DataSet:
 
 
 def _arrays(path: Path) -> Feeds:
+    """The arrays of an archive, whose sizes are checked before anything is allocated."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: not an .npz archive")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: {error}") from error
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = [item for item in archive.infolist() if item.filename.endswith(ENDING)]
+            total = sum(item.file_size for item in members)
+            if total > UNPACKED_BYTES:
+                raise DataError(f"{path}: unpacks to {total} bytes, {UNPACKED_BYTES} are allowed", "Use fewer samples.")
+            return {item.filename.removesuffix(ENDING): _array(path, archive, item) for item in members}
+    except UNREADABLE as error:
+        raise DataError(f"{path}: {str(error)[:200] or type(error).__name__}") from error
+
+
+def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """[CMP-DAT-4] An array whose header promises exactly the bytes that are there."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise DataError(f"{path}: {member.filename} is of version {version} of the format")
+        shape, _, dtype = readers[version](file)
+        if dtype.hasobject:
+            raise DataError(f"{path}: {member.filename} holds Python objects (a pickle)", "Save plain numbers.")
+        promised, have = math.prod(int(n) for n in shape) * dtype.itemsize, member.file_size - file.tell()
+    if promised != have or any(n < 0 for n in shape):
+        raise DataError(f"{path}: {member.filename} of shape {shape} needs {promised} bytes, {have} are there")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _check_values(path: Path, name: str, value: Array) -> None:
+    if not value.size:
+        raise DataError(f"{path}: {name} of shape {value.shape} is empty")
     if value.dtype.kind not in "fiub":
         raise DataError(f"{path}: {name} has dtype {value.dtype}: numbers are needed")
     if value.dtype.kind == "f" and not np.isfinite(value).all():

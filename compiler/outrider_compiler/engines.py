@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import time
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -82,24 +83,25 @@ def warm_up(engine: str) -> None:
     importlib.import_module("ai_edge_litert.interpreter" if engine == "litert" else "onnxruntime")
 
 
+def complaints() -> tuple[type[Exception], ...]:
+    """What engines raise where they do not take a model or an input."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel)
+    return (*own, state.NotImplemented, state.RuntimeException, state.EPFail, ValueError, RuntimeError)
+
+
 class OnnxRunner:
     """ONNX Runtime."""
 
     def __init__(self, candidate: Candidate, mode: Load, threads: int, providers: Providers) -> None:
         import onnxruntime as ort
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         started = time.perf_counter()
         try:
             options = session_options(threads=threads, prepack=mode.prepack)
             self._session = ort.InferenceSession(candidate.data, options, providers=providers)
-        except (
-            state.Fail,
-            state.InvalidArgument,
-            state.InvalidGraph,
-            state.NotImplemented,
-            state.RuntimeException,
-        ) as error:
+        except complaints() as error:
             text = " ".join(str(error).split())[:400]
             raise UnsupportedModelError(f"ONNX Runtime {ort.__version__} does not load it: {text}") from error
         self.load_ms = (time.perf_counter() - started) * 1e3
@@ -116,7 +118,12 @@ class OnnxRunner:
 
     def _batch(self, feeds: Feeds) -> Feeds:
         names = [spec.name for spec in self.outputs]
-        return dict(zip(names, self._session.run(names, feeds), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, feeds), strict=True))
+        except complaints() as error:
+            raise UnsupportedModelError(
+                f"ONNX Runtime does not run it: {' '.join(str(error).split())[:400]}"
+            ) from error
 
 
 def _spec(item: Any) -> TensorSpec:
@@ -156,6 +163,8 @@ class LiteRtRunner:
         self.load_ms = (time.perf_counter() - started) * 1e3
         self._inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self.inputs, self.outputs = _details(self._inputs, candidate.inputs), _details(self._outputs, candidate.outputs)
+        if not candidate.inputs:
+            self.inputs, self.outputs = _signed(self._interpreter, self._inputs, self._outputs)
 
     def run(self, feeds: Feeds) -> Feeds:
         """See `Runner`."""
@@ -180,6 +189,24 @@ def _details(details: list[dict[str, Any]], names: tuple[str, ...]) -> tuple[Ten
     return tuple(
         TensorSpec(_source_name(d["name"], names), np.dtype(d["dtype"]).name, tuple(int(n) for n in d["shape"]))
         for d in details
+    )
+
+
+def _signed(interpreter: Any, inputs: list[Any], outputs: list[Any]) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Specs under the names of the file's only signature; under the tensors' own names where there is none."""
+    signatures = list(interpreter.get_signature_list())
+    if len(signatures) != 1:
+        return _details(inputs, ()), _details(outputs, ())
+    runner = interpreter.get_signature_runner(signatures[0])
+    named = {
+        side: {int(detail["index"]): name for name, detail in details.items()}
+        for side, details in (("in", runner.get_input_details()), ("out", runner.get_output_details()))
+    }
+    return tuple(
+        tuple(
+            replace(s, name=named[side].get(int(d["index"]), s.name)) for d, s in zip(ds, _details(ds, ()), strict=True)
+        )
+        for side, ds in (("in", inputs), ("out", outputs))
     )
 
 

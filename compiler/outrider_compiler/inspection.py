@@ -5,31 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from outrider_compiler import checks, engines
-from outrider_compiler.candidate import Candidate
-from outrider_compiler.errors import RefusedError
-from outrider_compiler.importers import onnx_file
-from outrider_compiler.normalise import convert, copied
+from outrider_compiler import importers
 from outrider_compiler.release import Release
 from outrider_profiles import Profile
 from outrider_protocol.manifest import Manifest
 
 
 def check_file(path: Path, profiles: tuple[Profile, ...]) -> dict[str, dict[str, Any]]:
-    """Per profile whether it runs the model; raises `SourceError` for a file that is no model at all."""
-    model = onnx_file.load(path).model
-    return {profile.name: _verdict(model, profile) for profile in profiles}
+    """Per profile whether it runs the model, whose file is read, checked and loaded in a process of its own.
 
-
-def _verdict(model: Any, profile: Profile) -> dict[str, Any]:
-    try:
-        checks.check(model, profile)
-        converted = convert(copied(model), profile)
-        if profile.engine.name == "onnxruntime":
-            engines.load(Candidate("fp32", "fp32", "onnxruntime", converted.SerializeToString()), profile.load)
-    except RefusedError as error:
-        return {"ok": False, "reason": str(error), "hint": error.hint}
-    return {"ok": True, "reason": "", "hint": ""}
+    Raises `SourceError` for a file that is no model at all.
+    """
+    return {
+        name: {key: verdict[key] for key in ("ok", "reason", "hint")}
+        for name, verdict in importers.check(path, profiles).items()
+    }
 
 
 def describe(release: Release) -> dict[str, Any]:

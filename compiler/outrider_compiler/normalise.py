@@ -1,6 +1,7 @@
 """One form for every model: simplified, in a version that the profile reads, and without a trace of its maker.
 
-1. Simplify (onnxslim), convert to an opset that the profile allows, lower the IR version where it must be.
+1. Simplify (onnxslim), fix a free batch where the profile needs it, convert to an opset that the profile allows, lower
+   the IR version where it must be.
 2. Strip documentation, producer, metadata and inferred shapes: the torch exporter leaks source paths there.
 3. Name values `v…`, weights `w…` and nodes `n…` in order, so that names depend on nothing but the graph. Inputs and
    outputs keep theirs.
@@ -8,9 +9,13 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import string
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from outrider_compiler import graph_walk
 from outrider_compiler.errors import SourceError, UnsupportedModelError
 from outrider_profiles import Profile
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 WORK_OPSET: Final = 13  # quantization per channel begins here
+IR_WITHOUT_WEIGHT_INPUTS: Final = 4  # before it, each initializer was an input too, and the converter insists
 _DIGITS: Final = string.digits + string.ascii_lowercase
 
 
@@ -46,22 +52,71 @@ def copied(model: ModelProto) -> ModelProto:
 
 
 def convert(model: ModelProto, profile: Profile) -> ModelProto:
-    """Bring opset and IR version into the profile's ranges; raises `UnsupportedModelError`."""
-    from onnx import version_converter
-
+    """Bring shapes, opset and IR version into the profile's ranges; raises `UnsupportedModelError`. Changes `model`."""
+    if not profile.shapes.dynamic_batch:
+        model = _fix_batch(model, profile.shapes.batch)
     have = opset_of(model)
     want = min(max(have, profile.opset.min, WORK_OPSET), profile.opset.max)
     if want != have:
-        try:
-            model = version_converter.convert_version(model, want)
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise UnsupportedModelError(
-                f"opset {have} cannot be converted to {want}, which {profile.name} reads ({reason})",
-                f"Export the model with opset {profile.opset.min} to {profile.opset.max}.",
-            ) from error
+        model.ir_version = max(int(model.ir_version), IR_WITHOUT_WEIGHT_INPUTS)
+        model = _converted(model, want, profile)
     model.ir_version = min(max(int(model.ir_version), profile.ir.min), profile.ir.max)
     return model
+
+
+def _fix_batch(model: ModelProto, batch: int) -> ModelProto:
+    """Give a free first dimension of the inputs, and whatever has its name, the size `batch`."""
+    from onnx.shape_inference import infer_shapes
+
+    firsts = [value.type.tensor_type.shape.dim[0] for value in model.graph.input]
+    free = [dimension for dimension in firsts if not dimension.HasField("dim_value")]
+    if not free:
+        return model
+    names = {dimension.dim_param for dimension in free} - {""}
+    for value in (*model.graph.input, *model.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param in names and not dimension.HasField("dim_value"):
+                dimension.dim_value = batch
+    for dimension in free:
+        dimension.dim_value = batch
+    del model.graph.value_info[:]
+    return infer_shapes(model)
+
+
+def _converted(model: ModelProto, want: int, profile: Profile) -> ModelProto:
+    from onnx import version_converter
+
+    have = opset_of(model)
+    try:
+        return version_converter.convert_version(model, want)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"opset {have} cannot be converted to {want}, which {profile.name} reads"
+            f" ({_obstacle(model, have, want, str(error))})",
+            f"Export the model with opset {max(profile.opset.min, WORK_OPSET)} to {profile.opset.max}.",
+        ) from error
+
+
+def _obstacle(model: ModelProto, have: int, want: int, said: str) -> str:
+    """The operator that the converter names, or those that differ between the two versions."""
+    from onnx import defs
+
+    named = re.search(r"(?:Version of|Version \$?\d+ for|Adapter for) (\w+)", said, re.IGNORECASE)
+    if named:
+        return f"operator {named[1]}"
+    found = {node.op_type for node in graph_walk.nodes(model) if not node.domain}
+    changed = [
+        kind
+        for kind in sorted(found)
+        if defs.has(kind, have) and (not defs.has(kind, want) or _since(kind, have) != _since(kind, want))
+    ]
+    return f"one of the operators {', '.join(changed)}" if changed else " ".join(said.split())[-200:]
+
+
+def _since(kind: str, opset: int) -> int:
+    from onnx import defs
+
+    return int(defs.get_schema(kind, opset).since_version)
 
 
 def finish(model: ModelProto) -> bytes:
@@ -76,18 +131,23 @@ def strip(model: ModelProto) -> None:
     model.producer_name = model.producer_version = model.domain = model.doc_string = ""
     model.model_version = 0
     del model.metadata_props[:]
-    graph = model.graph
-    graph.name, graph.doc_string = "main", ""
-    del graph.value_info[:], graph.quantization_annotation[:], graph.metadata_props[:]
-    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        item.doc_string = ""
-        del item.metadata_props[:]
-    used = {node.domain or "" for node in graph.node}
+    for number, graph in enumerate(graph_walk.graphs(model)):
+        graph.name = "main" if number == 0 else "inner"
+        _strip_graph(graph)
+    used = {node.domain or "" for node in graph_walk.nodes(model)}
     kept = [item for item in model.opset_import if (item.domain if item.domain != "ai.onnx" else "") in used | {""}]
     kept.sort(key=lambda item: item.domain)
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    _free_dimension(graph)
+    _free_dimension(model.graph)
+
+
+def _strip_graph(graph: Any) -> None:
+    graph.doc_string = ""
+    del graph.value_info[:], graph.quantization_annotation[:], graph.metadata_props[:]
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
 
 
 def _free_dimension(graph: Any) -> None:
@@ -100,33 +160,60 @@ def _free_dimension(graph: Any) -> None:
 
 
 def rename(model: ModelProto) -> None:
-    """Rename in graph order; a graph with subgraphs keeps its names."""
-    graph = model.graph
-    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
-        return
-    kept = {value.name for value in (*graph.input, *graph.output)}
+    """Rename in graph order, subgraphs after the graph that they stand in."""
+    names = _Names(value.name for value in (*model.graph.input, *model.graph.output))
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        _sort_weights(graph)
+        _name_values(graph, names)
+        waiting.extend(reversed([inner for node in graph.node for inner in graph_walk.subgraphs(node)]))
+    numbers = itertools.count()
+    for graph in graph_walk.graphs(model):
+        _apply(graph, names, numbers)
+
+
+class _Names(dict[str, str]):
+    """New names by old ones; inputs and outputs of the model keep theirs, and nothing else gets them."""
+
+    def __init__(self, kept: Iterable[str]) -> None:
+        super().__init__({"": ""})
+        self.update((name, name) for name in kept)
+        self._kept = frozenset(self)
+
+    def add(self, name: str, kind: str) -> None:
+        """Name a value (`v`) or weight (`w`), once."""
+        if name not in self:
+            fresh = f"{kind}{_short(len(self))}"
+            self[name] = f"{fresh}_" if fresh in self._kept else fresh
+
+
+def _sort_weights(graph: Any) -> None:
     order = {name: i for i, name in enumerate(name for node in graph.node for name in node.input)}
     weights = sorted(graph.initializer, key=lambda item: order.get(item.name, len(order)))
-    names = {"": "", **{name: name for name in kept}}
-    for item in weights:
-        names.setdefault(item.name, f"w{_short(len(names))}")
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+
+
+def _name_values(graph: Any, names: _Names) -> None:
+    for item in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+        names.add(item.name, "w")
+    for value in graph.input:
+        names.add(value.name, "v")
     for node in graph.node:
         for name in node.output:
-            names.setdefault(name, f"v{_short(len(names))}")
-    _apply(graph, names)
-    ordered = [item for item in weights if item.name in set(names.values())]
-    del graph.initializer[:]
-    graph.initializer.extend(ordered)
+            names.add(name, "v")
 
 
-def _apply(graph: Any, names: dict[str, str]) -> None:
-    for number, node in enumerate(graph.node):
-        node.name = f"n{_short(number)}"
+def _apply(graph: Any, names: _Names, numbers: Iterator[int]) -> None:
+    for node in graph.node:
+        node.name = f"n{_short(next(numbers))}"
         renamed_in, renamed_out = [names[name] for name in node.input], [names[name] for name in node.output]
         del node.input[:], node.output[:]
         node.input.extend(renamed_in)
         node.output.extend(renamed_out)
-    for item in graph.initializer:
+    sparse = (item.values for item in graph.sparse_initializer)
+    for item in (*graph.initializer, *sparse, *graph.input, *graph.output):
         item.name = names[item.name]
 
 

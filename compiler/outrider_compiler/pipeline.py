@@ -67,7 +67,7 @@ def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: 
 
     quiet.libraries()
     progress(f"importing {request.source}")
-    imported = importers.load(request.source, request.architecture, inputs.calibration, scratch)
+    imported = importers.load(request.source, request.architecture, inputs.calibration, scratch, inputs.profiles)
     progress("checking the model against every profile")
     asked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation)
     assembly = Assembly(request, inputs, asked, scratch, progress)

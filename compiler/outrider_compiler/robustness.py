@@ -51,7 +51,7 @@ class Trial:
         self.name = subject.inputs[0].name
         self.feeds: Feeds = {name: value[:SAMPLES_MAX] for name, value in truth.feeds.items()}
         self.x, self.y, self._truth = self.feeds[self.name], truth.y[:SAMPLES_MAX], truth
-        source = Candidate("source", "fp32", "onnxruntime", subject.imported.model.SerializeToString())
+        source = subject.imported.candidate()
         self._source, self._chosen = engines.load(source, Load()), engines.load(chosen, profile.load)
 
     def both(self, x: Array) -> dict[str, float]:

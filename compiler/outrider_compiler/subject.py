@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from outrider_compiler import checks, engines, graph_io
-from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import SLICE, Array, DataSet, Feeds
 from outrider_compiler.errors import DataError, UnsupportedModelError
 from outrider_compiler.graph_io import Meaning
 from outrider_compiler.importers import Imported
 from outrider_compiler.measure import Truth
+from outrider_compiler.normalise import convert, copied
 from outrider_compiler.request import BuildRequest
 from outrider_profiles import Load, Profile
 from outrider_protocol.manifest import TensorSpec
@@ -41,8 +41,8 @@ def prepare(
 ) -> Subject:
     """Check the model against every profile and ask it; raises `UnsupportedModelError`, `DataError` or `UsageError`."""
     for profile in profiles:
-        checks.check(imported.model, profile)
-    runner = engines.load(Candidate("source", "fp32", "onnxruntime", imported.model.SerializeToString()), Load())
+        _admit(imported, profile)
+    runner = engines.load(imported.candidate(), Load())
     bound, judged = _bound(calibration, runner.inputs), _bound(evaluation, runner.inputs)
     answers = runner.run(judged.feeds)
     meaning = graph_io.meaning(request, runner.outputs, answers, runner.run(bound.feeds))
@@ -59,6 +59,16 @@ def _slices(request: BuildRequest, judged: DataSet) -> dict[str, Array]:
                 f"Store the slice of every sample as `{SLICE}{name}` [N] in the .npz.",
             )
     return {name: judged.slices[name] for name in request.slices}
+
+
+def _admit(imported: Imported, profile: Profile) -> None:
+    """Check and convert what a profile's candidates are made from; a .tflite source was checked when it was read."""
+    model, other_format = imported.simplified, profile.engine.format != "onnx"
+    if model is None or (other_format and imported.torch is None):
+        return  # the workshop says why nothing is built
+    checks.check(model, profile)
+    if not other_format:
+        convert(copied(model), profile)
 
 
 def _bound(data: DataSet, specs: tuple[TensorSpec, ...]) -> DataSet:

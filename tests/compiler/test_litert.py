@@ -34,7 +34,9 @@ def test_without_the_extra_the_report_says_so(kit: Kit, tmp_path: Path) -> None:
     if not litert.missing_packages():
         pytest.skip("the extra is installed")
     source = importers.torch_source.TorchSource("a:b", None, kit.calibration)
-    imported = importers.Imported(importers.onnx_file.load(kit.model).model, "torch", "sha256:0", source)
+    imported = importers.Imported(
+        importers.onnx_file.parse(kit.model.read_bytes(), "waves"), "torch", "sha256:0", source
+    )
     built = litert.build(imported, data.load(kit.calibration), ("fp32", "int8_static"), tmp_path)
     assert all(isinstance(item, NotBuilt) and "litert-torch" in item.reason for item in built)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +21,12 @@ from outrider_agent.client import Client
 from outrider_compiler import GateError, build
 from outrider_compiler.errors import DataError
 from outrider_compiler.release import Release
-from outrider_compiler.request import BuildRequest
+from outrider_compiler.request import BuildRequest, Gate
 from outrider_protocol import ids, manifest
 from outrider_protocol.manifest import Config
 from tests.agent.worker.kit import RunningWorker, Settings, body, listen, start_worker
+from tests.compiler.conftest import Kit
+from tests.compiler.test_litert import ARCHITECTURE
 
 STEPS, CHANNELS, HIDDEN = 40, 4, 48
 OUTPUT = {"regression": "value", "anomaly": "score"}
@@ -231,3 +236,31 @@ def test_robustness_is_reported(tmp_path: Path) -> None:
     assert len(found["missing_channel"]) == CHANNELS
     assert "gradient" in found["fgsm"]["reason"]
     assert json.dumps(found)
+
+
+def test_adversarial_inputs_come_from_the_torch_module(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CMP-ROB-1: a step against the true class, by the module's own gradient, costs source and choice accuracy."""
+    (tmp_path / "adversary_of_test.py").write_text(ARCHITECTURE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    request = kit.request(tmp_path / "out", source="adversary_of_test:make", profiles=("x86-64",), robustness=True)
+    with np.load(kit.evaluation) as data:
+        said = _answers(tmp_path, data["x"])
+        np.savez(tmp_path / "eval.npz", x=data["x"], y=said)
+    made = build(replace(request, evaluation=tmp_path / "eval.npz", gate=Gate(sqnr_min_db=10)))
+    found = made.report()["profiles"]["x86-64"]["robustness"]
+    assert found["as_it_is"]["source"] == 1.0
+    assert found["fgsm"]["source"] < 1.0
+    assert found["fgsm"]["epsilon"] > 0
+
+
+def _answers(folder: Path, x: np.ndarray) -> np.ndarray:
+    """The classes that the module itself says: the truth of this test."""
+    code = (
+        "import sys, numpy as np, torch, adversary_of_test as a\n"
+        "x = np.load('x.npy'); y = a.make().eval()(torch.from_numpy(x))[0].argmax(1).numpy(); np.save('y.npy', y)"
+    )
+    np.save(folder / "x.npy", x)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    return np.asarray(np.load(folder / "y.npy"))

@@ -1,6 +1,7 @@
-"""LiteRT candidates from a torch source, where the extra `outrider-compiler[litert]` is installed.
+"""LiteRT candidates from a torch source or a .tflite file, where the extra `outrider-compiler[litert]` is installed.
 
-1. An ONNX file cannot become a LiteRT model: converters from ONNX change operators and layouts behind one's back.
+1. An ONNX file cannot become a LiteRT model: converters from ONNX change operators and layouts behind one's back. A
+   .tflite file ships as it is, as fp32.
 2. Conversion runs in a process of its own, like every foreign module.
 3. Static int8 uses plain min/max ranges: the quantizer's default calibrator clips.
 """
@@ -16,14 +17,16 @@ import numpy as np
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.data import DataSet
 from outrider_compiler.errors import SourceError
+from outrider_compiler.importers import child
 from outrider_compiler.importers.imported import Imported
-from outrider_compiler.importers.torch_source import run_child
+from outrider_compiler.importers.torch_source import EXPORT_TIMEOUT_S, run_child
 
 NEEDED: Final = {
     "litert_torch": "litert-torch",
     "ai_edge_quantizer": "ai-edge-quantizer",
     "ai_edge_litert": "ai-edge-litert",
 }
+EXPORTER: Final = "outrider_compiler.candidates.litert_export"
 FORMS: Final = ("fp32", "int8_static")
 CALIBRATION_ROWS: Final = 256
 
@@ -38,20 +41,43 @@ def build(
 ) -> list[Candidate | NotBuilt]:
     """fp32 and int8_static, as far as `precisions` allows; reasons where they cannot be built."""
     wanted = [name for name in FORMS if name in precisions]
+    if imported.tflite is not None:
+        return [_from_file(name, imported.tflite, calibration, folder) for name in wanted]
     reason = _obstacle(imported)
     if reason or imported.torch is None:
         return [NotBuilt(name, reason) for name in wanted]
-    samples = folder / "litert-calibration.npz"
-    np.savez(samples, **calibration.part(0, CALIBRATION_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
+    samples = _samples(calibration, folder)
     plain, int8 = folder / "fp32.tflite", folder / "int8.tflite"
     more = {"int8": str(int8) if "int8_static" in wanted else "", "samples": str(samples)}
     try:
-        run_child("outrider_compiler.candidates.litert_export", imported.torch, plain, **more)
+        run_child(EXPORTER, imported.torch, plain, **more)
     except SourceError as error:
         return [NotBuilt(name, f"LiteRT conversion failed: {error}") for name in wanted]
     files = {"fp32": plain, "int8_static": int8}
     inputs, outputs = _names(imported)
     return [Candidate(name, name, "litert", files[name].read_bytes(), inputs, outputs) for name in wanted]
+
+
+def _samples(calibration: DataSet, folder: Path) -> Path:
+    path = folder / "litert-calibration.npz"
+    np.savez(path, **calibration.part(0, CALIBRATION_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
+    return path
+
+
+def _from_file(name: str, data: bytes, calibration: DataSet, folder: Path) -> Candidate | NotBuilt:
+    if name == "fp32":
+        return Candidate(name, name, "litert", data)
+    absent = missing_packages()
+    if absent:
+        return NotBuilt(name, f"the extra outrider-compiler[litert] is not installed (missing: {', '.join(absent)})")
+    plain, int8 = folder / "source.tflite", folder / "source-int8.tflite"
+    plain.write_bytes(data)
+    task = {"out": str(plain), "int8": str(int8), "samples": str(_samples(calibration, folder)), "source": "file"}
+    try:
+        child.run(EXPORTER, task, "the .tflite file", EXPORT_TIMEOUT_S)
+    except SourceError as error:
+        return NotBuilt(name, f"the quantizer refused: {error}")
+    return Candidate(name, name, "litert", int8.read_bytes())
 
 
 def _names(imported: Imported) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -61,6 +87,6 @@ def _names(imported: Imported) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _obstacle(imported: Imported) -> str:
     if imported.torch is None:
-        return "LiteRT is built from torch sources alone: give module:callable or a state dict with --architecture"
+        return "LiteRT is built from torch sources alone: give module:callable, a state dict, or a .tflite file"
     absent = missing_packages()
     return f"the extra outrider-compiler[litert] is not installed (missing: {', '.join(absent)})" if absent else ""

@@ -2,12 +2,12 @@
 
 `python -m outrider_compiler.candidates.litert_export '{…, "out": "fp32.tflite", "int8": "int8.tflite", "samples": …}'`
 
+With `"source": "file"`, `out` is there already and is quantized alone.
 Inputs, outputs and softmax stay in float; ranges are plain minimum and maximum over the samples.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import warnings
@@ -17,23 +17,24 @@ from typing import Any, Final
 from outrider_compiler.importers import sandbox
 from outrider_compiler.importers.torch_export import input_names
 
-SIGNATURE: Final = "serving_default"
 STAYS_FLOAT: Final = ("INPUT", "OUTPUT", "SOFTMAX")
 
 
 def main() -> int:
     """Convert; 0, or 3 with a JSON line on stdout."""
-    task = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
-    try:
-        sandbox.prepare()
-        _convert(sandbox.make_module(task["architecture"], task["weights"]), task["example"], task["out"])
-        if task["int8"]:
-            Path(task["int8"]).write_bytes(_quantized(Path(task["out"]), task["samples"]))
-    except sandbox.ChildRefusalError as error:
-        return sandbox.refuse(error)
-    return 0
+    return sandbox.main(work)
+
+
+def work(task: dict[str, Any]) -> None:
+    """Convert and quantize what the task names; raises `ChildRefusalError`."""
+    out = Path(task["out"])
+    sandbox.prepare(out.parent)
+    if task.get("source") != "file":
+        _convert(sandbox.make_module(task["architecture"], task["weights"], out.parent), task["example"], task["out"])
+    if task["int8"]:
+        Path(task["int8"]).write_bytes(_quantized(out, task["samples"]))
 
 
 def _convert(module: Any, example: str, out: str) -> None:
@@ -59,10 +60,25 @@ def _quantized(plain: Path, samples: str) -> bytes:
     from ai_edge_quantizer.utils import qsv_utils
 
     recipe = _recipe()
+    signature, names = _signature(plain)
     measured = calibrator.Calibrator(plain.read_bytes(), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    measured.calibrate({SIGNATURE: _rows(samples)}, recipe)
+    measured.calibrate({signature: _rows(samples, names)}, recipe)
     worker = quantizer.Quantizer(plain.read_bytes(), recipe.get_quantization_recipe())
     return bytes(worker.quantize(measured.get_model_qsvs()).quantized_model)
+
+
+def _signature(plain: Path) -> tuple[str, list[str]]:
+    """The file's only signature with the names of its inputs; raises `ChildRefusalError`."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(plain))
+    signatures = interpreter.get_signature_list()
+    if len(signatures) != 1:
+        raise sandbox.ChildRefusalError(f"the file has {len(signatures)} signatures", "One is needed to calibrate by.")
+    if any(detail["quantization_parameters"]["scales"].size for detail in interpreter.get_tensor_details()):
+        raise sandbox.ChildRefusalError("the file is quantized already", "Give the float file.")
+    ((name, sides),) = signatures.items()
+    return str(name), list(sides["inputs"])
 
 
 def _recipe() -> Any:
@@ -81,13 +97,15 @@ def _recipe() -> Any:
     return recipe
 
 
-def _rows(samples: str) -> list[dict[str, Any]]:
+def _rows(samples: str, names: list[str]) -> list[dict[str, Any]]:
+    """Samples under the file's names: its own, or `args_0`, `args_1`, … in the order of the data."""
     import numpy as np
 
     with np.load(samples, allow_pickle=False) as archive:
-        columns = [archive[name] for name in archive.files]
-    count = range(len(columns[0]))
-    return [{f"args_{i}": np.ascontiguousarray(c[row : row + 1]) for i, c in enumerate(columns)} for row in count]
+        own = set(archive.files) == set(names)
+        columns = {name if own else f"args_{i}": archive[name] for i, name in enumerate(archive.files)}
+    count = range(len(next(iter(columns.values()))))
+    return [{name: np.ascontiguousarray(column[row : row + 1]) for name, column in columns.items()} for row in count]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import floats, int8, litert
 from outrider_compiler.candidates.calibrate import ranges
 from outrider_compiler.data import DataSet
-from outrider_compiler.importers.imported import Imported
+from outrider_compiler.importers.imported import NO_ONNX, Imported
 from outrider_compiler.normalise import convert, copied, opset_of
 from outrider_profiles import Profile
 
@@ -23,9 +23,9 @@ Form = tuple[int, int]
 
 
 class Workshop:
-    """One build's candidates; `simplified` is the model after `normalise.simplify`, `folder` takes scratch files."""
+    """One build's candidates; `simplified` is `imported.simplified`, `folder` takes scratch files."""
 
-    def __init__(self, imported: Imported, simplified: ModelProto, calibration: DataSet, folder: Path) -> None:
+    def __init__(self, imported: Imported, simplified: ModelProto | None, calibration: DataSet, folder: Path) -> None:
         self.imported, self.simplified = imported, simplified
         self.calibration, self.folder = calibration, folder
         self._kept: dict[tuple[Any, ...], Built] = {}
@@ -34,8 +34,10 @@ class Workshop:
     def build(self, profile: Profile, only: str | None = None) -> Built:
         """fp32, then every other precision that the profile allows, or `only` one; raises `UnsupportedModelError`."""
         precisions = (only,) if only else ("fp32", *(name for name in profile.precisions if name != "fp32"))
-        if profile.engine.name == "litert":
+        if profile.engine.format == "tflite":
             return self._once(("litert", precisions), partial(self._litert, precisions))
+        if self.simplified is None:
+            return [NotBuilt(precision, NO_ONNX) for precision in precisions]
         model = convert(copied(self.simplified), profile)
         form = (opset_of(model), int(model.ir_version))
         built: Built = []

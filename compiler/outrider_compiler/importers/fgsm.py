@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from outrider_compiler.importers import sandbox
@@ -15,13 +15,14 @@ from outrider_compiler.importers.torch_export import input_names, output_names
 
 def main() -> int:
     """Write the adversarial inputs; 0, or 3 with a JSON line on stdout."""
-    task = json.loads(sys.argv[1])
-    try:
-        sandbox.prepare()
-        _attack(sandbox.make_module(task["architecture"], task["weights"]), task)
-    except sandbox.ChildRefusalError as error:
-        return sandbox.refuse(error)
-    return 0
+    return sandbox.main(work)
+
+
+def work(task: dict[str, Any]) -> None:
+    """Attack the module that the task names; raises `ChildRefusalError`."""
+    folder = Path(task["out"]).parent
+    sandbox.prepare(folder)
+    _attack(sandbox.make_module(task["architecture"], task["weights"], folder), task)
 
 
 def _attack(module: Any, task: dict[str, str]) -> None:
