@@ -51,7 +51,9 @@ def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy
     embedding = answers[meaning.embedding] if meaning.embedding else None
     answered = reference.Answered(subject.watched, answers[meaning.probabilities], embedding)
     few = engines.rows(feeds, 0, max(reference.GOLDEN_ROWS, engines.batch_of(runner)))
+    layer = [] if chosen.preprocess is None else [DeviceFile(Role.PREPROCESS, "preprocess.json", chosen.preprocess)]
     return [
+        *layer,
         DeviceFile(Role.MODEL, chosen.title, chosen.data),
         DeviceFile(Role.LABELS, "labels.json", canonical.encode({"classes": list(meaning.classes)})),
         DeviceFile(Role.GOLDEN, "golden.bin", reference.golden(few, runner.run(few), chosen.precision)),

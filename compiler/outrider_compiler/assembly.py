@@ -131,6 +131,7 @@ class Assembly:
             "model": request.name, "version": request.version, "counter": request.counter, "task": request.task,
             "classes": list(meaning.classes), "probabilities": meaning.probabilities, "embedding": meaning.embedding,
             "gate": vars(request.gate), "architecture": request.architecture or "",
+            "preprocess": request.preprocess.words(),
         }  # fmt: skip
         digests = {
             "model": self.subject.imported.digest,

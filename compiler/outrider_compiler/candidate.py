@@ -12,7 +12,8 @@ TITLES: Final = {"onnxruntime": "model.onnx", "litert": "model.tflite"}
 class Candidate:
     """`name` is unique in a profile ("int8_static_conv"); `precision` is the profile's word for it ("int8_static").
 
-    `inputs` and `outputs` are the source's names, where the file's own differ (LiteRT).
+    `inputs` and `outputs` are the source's names, where the file's own differ (LiteRT). `preprocess` is the layer that
+    goes with a file which cannot hold it.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Candidate:
     data: bytes
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    preprocess: bytes | None = None
 
     @property
     def title(self) -> str:

@@ -54,16 +54,24 @@ def main() -> None:
 @click.option("--classes", default="", help="Names, comma-separated, or a .json file with a list.")
 @click.option("--probabilities", help="Name of the output that holds class probabilities.")
 @click.option("--embedding", help="Name of the output that drift detection watches.")
+@click.option("--window", type=int, help="Raw input: its last LENGTH steps of axis 1.", metavar="LENGTH")
+@click.option("--resize", help="Raw images to this size.", metavar="HxW[:linear|nearest]")
+@click.option("--layout", help="Raw axes to the model's, e.g. NHWC:NCHW.", metavar="RAW[:MODEL]")
+@click.option("--scale", help="Raw values times FACTOR (1/255), plus OFFSET.", metavar="FACTOR[,OFFSET]")
+@click.option("--normalise", help="(value - MEAN) / STD, one or one a channel (m1:m2:m3).", metavar="MEAN,STD")
+@click.option("--preprocess-input", help="Which input these are for, where there are several.", metavar="NAME")
 @click.option("--locked", type=PATH, help="Build what this outrider.lock chose, byte for byte.")
 @click.option("--provenance", type=PATH, help="JSON that the training run wrote (run, snapshot, …).")
 @JSON
 def build(as_json: bool, classes: str, **options: Any) -> None:
     """Build MODEL (.onnx, module:callable, or a state dict with --architecture) for every profile."""
     from outrider_compiler.pipeline import build as run
+    from outrider_compiler.preprocess import options as preprocessing
     from outrider_compiler.request import BuildRequest
 
     console = Console()
-    request = BuildRequest(source=options.pop("model"), classes=class_names(classes), **options)
+    asked = preprocessing.read(**{name: options.pop(name) for name in preprocessing.NAMES})
+    request = BuildRequest(source=options.pop("model"), classes=class_names(classes), preprocess=asked, **options)
     with console.progress() as say:
         release = run(request, say)
     report = release.report()

@@ -17,6 +17,7 @@ from outrider_compiler.data import Array, Feeds
 from outrider_compiler.errors import UnsupportedModelError
 from outrider_profiles import Load
 from outrider_protocol.manifest import TensorSpec
+from outrider_protocol.preprocess import Preprocess
 
 PROVIDERS: Final = ["CPUExecutionProvider"]
 BATCH: Final = 256
@@ -58,9 +59,12 @@ def session_options(*, threads: int, optimize: bool = True, prepack: bool = True
 
 def load(candidate: Candidate, mode: Load) -> Runner:
     """Load a candidate; raises `UnsupportedModelError` where the real engine does not take it."""
-    if candidate.engine == "litert":
-        return LiteRtRunner(candidate)
-    return OnnxRunner(candidate, mode)
+    runner = LiteRtRunner(candidate) if candidate.engine == "litert" else OnnxRunner(candidate, mode)
+    if candidate.preprocess is None:
+        return runner
+    from outrider_compiler.preprocess.runner import PreparingRunner
+
+    return PreparingRunner(runner, Preprocess.decode(candidate.preprocess))
 
 
 class OnnxRunner:

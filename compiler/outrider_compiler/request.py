@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from outrider_compiler.errors import UsageError
 from outrider_protocol import ids
@@ -28,6 +29,43 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Preprocessing:
+    """What is done to the raw input, in this order; see docs/spec/preprocess.md.
+
+    `window` last steps of axis 1; `resize` to (height, width); `layout` from raw to the model's axes, one letter each
+    (equal: named only); `scale` is (factor, offset); `normalise` (means, deviations), one each or one a channel.
+    `input` names the input where the model has several.
+    """
+
+    window: int | None = None
+    resize: tuple[int, int] | None = None
+    resize_mode: str = "linear"
+    layout: tuple[str, str] | None = None
+    scale: tuple[float, float] | None = None
+    normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    input: str | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to do."""
+        return any(item is not None for item in (self.window, self.resize, self.layout, self.scale, self.normalise))
+
+    def words(self) -> dict[str, Any]:
+        """As it stands in the lock: what is asked for alone."""
+        if not self.asked:
+            return {}
+        named = {
+            "window": self.window,
+            "resize": self.resize and [*self.resize, self.resize_mode],
+            "layout": self.layout and list(self.layout),
+            "scale": self.scale and list(self.scale),
+            "normalise": self.normalise and [list(values) for values in self.normalise],
+            "input": self.input,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class BuildRequest:
     """One build. `source` is a path or `module:callable`; `profiles` are names or paths of TOML files."""
 
@@ -47,6 +85,7 @@ class BuildRequest:
     locked: Path | None = None
     provenance: Path | None = None
     gate: Gate = field(default_factory=Gate)
+    preprocess: Preprocessing = field(default_factory=Preprocessing)
 
     def check(self) -> None:
         """Raise `UsageError` for what can be seen without reading a file."""
@@ -59,6 +98,8 @@ class BuildRequest:
             raise UsageError(
                 f"counter {self.counter}: a positive integer is needed, higher than every earlier release's"
             )
+        if self.preprocess.input and not self.preprocess.asked:
+            raise UsageError(f"nothing is asked for the input {self.preprocess.input!r} that is to be preprocessed")
         if self.task not in TASKS:
             raise UsageError(f"task {self.task!r} is not one of {', '.join(TASKS)}")
         if not self.profiles:

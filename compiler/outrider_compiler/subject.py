@@ -41,7 +41,7 @@ def prepare(
 ) -> Subject:
     """Check the model against every profile and ask it; raises `UnsupportedModelError`, `DataError` or `UsageError`."""
     for profile in profiles:
-        checks.check(imported.model, profile)
+        checks.check(imported.form_for(profile), profile)
     runner = engines.load(Candidate("source", "fp32", "onnxruntime", imported.model.SerializeToString()), Load())
     bound, judged = _bound(calibration, runner.inputs), _bound(evaluation, runner.inputs)
     answers = runner.run(judged.feeds)
