@@ -106,18 +106,18 @@ def example(asked: Preprocess | None, data: DataSet) -> DataSet:
     return replace(data, feeds=prepared(asked, data.part(0, EXAMPLE_ROWS)))
 
 
-def attached(imported: Imported, asked: Preprocess | None) -> Imported:
-    """The model with its preprocessing baked in, and the document for what is not made from that graph."""
+def attached(imported: Imported, asked: Preprocess | None, name: str | None) -> Imported:
+    """The model with preprocessing baked in (for the input of that name, where one was given); raises `UsageError`."""
     if asked is None:
         return imported
-    own = bound(asked, baked.inputs_of(imported.model))
+    own = bound(asked, baked.inputs_of(imported.model), name)
     return replace(imported, model=baked.bake(imported.model, own), preprocess=own, bare=imported.model)
 
 
-def bound(asked: Preprocess, inputs: tuple[TensorSpec, ...]) -> Preprocess:
+def bound(asked: Preprocess, inputs: tuple[TensorSpec, ...], name: str | None) -> Preprocess:
     """The document under the model's own name of the input; raises `UsageError` where it does not fit the model."""
     specs = {spec.name: spec for spec in inputs}
-    name = inputs[0].name if asked.raw.name == LONE and len(inputs) == 1 else asked.raw.name
+    name = name or (inputs[0].name if asked.raw.name == LONE and len(inputs) == 1 else asked.raw.name)
     if name not in specs:
         raise UsageError(f"the model has no input {name!r}, only {sorted(specs)}", "Name one with --preprocess-input.")
     spec = specs[name]
