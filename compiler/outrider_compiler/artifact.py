@@ -53,13 +53,13 @@ def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy
     few = engines.rows(feeds, 0, max(reference.GOLDEN_ROWS, engines.batch_of(runner)))
     layer = [] if chosen.preprocess is None else [DeviceFile(Role.PREPROCESS, "preprocess.json", chosen.preprocess)]
     return [
-        *layer,
         DeviceFile(Role.MODEL, chosen.title, chosen.data),
         DeviceFile(Role.LABELS, "labels.json", canonical.encode({"classes": list(meaning.classes)})),
         DeviceFile(Role.GOLDEN, "golden.bin", reference.golden(few, runner.run(few), chosen.precision)),
         DeviceFile(
             Role.STATISTICS, "statistics.json", reference.statistics(answered, meaning.classes, accuracy).encode()
         ),
+        *layer,
     ]
 
 

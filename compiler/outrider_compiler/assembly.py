@@ -33,7 +33,7 @@ class Assembly:
     def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
         self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
         simplified = normalise.simplify(subject.imported.model)
-        self.workshop = Workshop(subject.imported, simplified, subject.calibration, folder)
+        self.workshop = Workshop(subject.imported, simplified, subject.prepared, folder)
         self.outcomes: dict[str, Outcome] = {}
         self.chosen: dict[str, Candidate] = {}
 
@@ -42,7 +42,7 @@ class Assembly:
         for profile in self.inputs.profiles:
             self.say(f"{profile.name}: building candidates")
             built = self.workshop.build(profile)
-            candidates = [item for item in built if isinstance(item, Candidate)]
+            candidates = [self.subject.raw_form(item, profile) for item in built if isinstance(item, Candidate)]
             absent = [item for item in built if isinstance(item, NotBuilt)]
             if any(item.name == measure.BASELINE for item in candidates):
                 self._measure(profile, candidates, absent)
@@ -84,7 +84,7 @@ class Assembly:
         precision = next((item.precision for item in outcome.figures if item.name == name), None)
         for item in self.workshop.build(profile, precision):
             if item.name == name and isinstance(item, Candidate):
-                return item
+                return self.subject.raw_form(item, profile)
         raise LockError(f"{profile.name}: {name} cannot be built here")
 
     def write(self, folder: Path) -> None:

@@ -69,9 +69,8 @@ def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: 
     asked = planning.document(request.preprocess, inputs.calibration, inputs.evaluation)
     example = planning.example(asked, inputs.calibration)
     imported = importers.load(request.source, request.architecture, example, scratch)
-    imported = planning.attached(imported, asked, request.preprocess.input)
     progress("checking the model against every profile")
-    checked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation)
+    checked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation, asked)
     assembly = Assembly(request, inputs, checked, scratch, progress)
     if inputs.lock is None:
         assembly.measure_all()

@@ -19,7 +19,7 @@ from typing import Final
 from outrider_agent.worker.errors import ArtifactError, ModelFileError, PreprocessError
 from outrider_protocol import ids, limits, tensors
 from outrider_protocol.errors import ProtocolError
-from outrider_protocol.manifest import Config, Descriptor, Manifest, Role
+from outrider_protocol.manifest import Config, Descriptor, Manifest, Role, TensorSpec
 from outrider_protocol.preprocess import Preprocess
 from outrider_protocol.statistics import ReferenceStatistics
 
@@ -134,6 +134,11 @@ def _preprocess(directory: Path, layer: Descriptor | None, config: Config) -> Pr
         document = Preprocess.decode(data)
     except ProtocolError as error:
         raise PreprocessError(f"{layer.title}: {error}", error.hint) from error
-    if document.raw not in config.inputs:
+    if not any(_alike(document.raw, spec) for spec in config.inputs):
         raise PreprocessError(f"{layer.title} prepares {document.raw}, the artifact's inputs are {list(config.inputs)}")
     return document
+
+
+def _alike(raw: TensorSpec, told: TensorSpec) -> bool:
+    """Whether callers are told the raw input; how many samples one inference takes is the model's own affair."""
+    return (raw.name, raw.dtype, raw.shape[1:]) == (told.name, told.dtype, told.shape[1:])

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.normalise import finish
-from outrider_compiler.preprocess.baked import node_names
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -18,12 +17,12 @@ def fp32(model: ModelProto) -> Candidate:
 
 
 def fp16(model: ModelProto) -> Candidate | NotBuilt:
-    """Half precision inside, fp32 outside and where the raw input is prepared. Changes `model`."""
+    """Half precision inside, fp32 outside. Changes `model`."""
     from onnx import TensorProto
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     try:
-        half = convert_float_to_float16(model, keep_io_types=True, node_block_list=node_names(model))
+        half = convert_float_to_float16(model, keep_io_types=True)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         return NotBuilt("fp16", f"the converter refused: {str(error)[:200]}")
     if not any(tensor.data_type == TensorProto.FLOAT16 for tensor in half.graph.initializer):

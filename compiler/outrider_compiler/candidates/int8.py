@@ -4,8 +4,7 @@
 2. Softmax stays in float: 256 steps of confidence would be too coarse for the drift detector.
 3. Two static forms: every operator that can be, and (where there are convolutions) the convolutions alone, because
    the small dense head of a convolutional net gains nothing and costs accuracy.
-4. What prepares the raw input stays in float.
-5. A form in which no weight became an integer is not built, and the report says so.
+4. A form in which no weight became an integer is not built, and the report says so.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.normalise import copied, finish
-from outrider_compiler.preprocess.baked import node_names
 from outrider_profiles import Int8
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ def _static_form(name: str, model: ModelProto, int8: Int8, ranges: Any, operator
         activation_qType=_type(int8.activation),
         tensors_range=ranges,
         nodes_to_quantize=[],
-        nodes_to_exclude=node_names(model),
+        nodes_to_exclude=[],
         op_types_to_quantize=sorted(operators),
         extra_options={"ActivationSymmetric": int8.activation == "s8", "WeightSymmetric": int8.weight == "s8"},
     )

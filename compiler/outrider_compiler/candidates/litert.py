@@ -18,7 +18,6 @@ from outrider_compiler.data import DataSet
 from outrider_compiler.errors import SourceError
 from outrider_compiler.importers.imported import Imported
 from outrider_compiler.importers.torch_source import run_child
-from outrider_compiler.preprocess.runner import prepared
 
 NEEDED: Final = {
     "litert_torch": "litert-torch",
@@ -43,7 +42,7 @@ def build(
     if reason or imported.torch is None:
         return [NotBuilt(name, reason) for name in wanted]
     samples = folder / "litert-calibration.npz"
-    np.savez(samples, **prepared(imported.preprocess, calibration.part(0, CALIBRATION_ROWS)))  # type: ignore[arg-type]  # numpy types the names as keyword flags
+    np.savez(samples, **calibration.part(0, CALIBRATION_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
     plain, int8 = folder / "fp32.tflite", folder / "int8.tflite"
     more = {"int8": str(int8) if "int8_static" in wanted else "", "samples": str(samples)}
     try:
@@ -52,9 +51,7 @@ def build(
         return [NotBuilt(name, f"LiteRT conversion failed: {error}") for name in wanted]
     files = {"fp32": plain, "int8_static": int8}
     inputs, outputs = _names(imported)
-    return [
-        Candidate(name, name, "litert", files[name].read_bytes(), inputs, outputs, imported.layer) for name in wanted
-    ]
+    return [Candidate(name, name, "litert", files[name].read_bytes(), inputs, outputs) for name in wanted]
 
 
 def _names(imported: Imported) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,21 +1,23 @@
-"""Writes preprocessing into an ONNX graph: the input keeps its name and becomes raw, a few nodes prepare it.
+"""Writes preprocessing into a finished ONNX candidate: the input keeps its name and becomes raw, some nodes prepare it.
 
 1. Slice, Cast, Resize, Transpose, Mul, Add, Sub, Div, in the document's order and with its float32 constants: the graph
-   gives what the protocol's executor gives.
-2. Operators of opset 13 at least: an older model is converted up.
-3. The nodes are named `outrider/…`; they stay in float32 in every candidate, and `node_names` tells quantizers which.
+   gives what the protocol's executor gives. They come last, in front of a graph that is quantized already.
+2. Where the file's format, its version or the profile does not allow them, the candidate carries the document instead,
+   as a layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import Array
-from outrider_compiler.errors import UnsupportedModelError
-from outrider_compiler.normalise import copied, opset_of
+from outrider_compiler.normalise import finish, opset_of
+from outrider_profiles import Profile
 from outrider_protocol.manifest import TensorSpec
 from outrider_protocol.preprocess import Layout, Normalise, Preprocess, Resize, Scale, Shape, Step, Window, ratio
 
@@ -23,13 +25,27 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 PREFIX: Final = "outrider/"
-OPSET: Final = 13
-IR_VERSION: Final = 4  # from here on a constant need not be an input as well
+OPSET: Final = 11  # Resize with half-pixel centres
+IR_VERSION: Final = 4  # a constant need not be an input as well
 
 
-def bake(model: ModelProto, document: Preprocess) -> ModelProto:
-    """A copy of the model that takes `document.raw`; raises `UnsupportedModelError` where its opset is stuck."""
-    model = _modern(copied(model))
+def raw_form(candidate: Candidate, document: Preprocess, profile: Profile) -> Candidate:
+    """The candidate that takes the raw input: by its own graph where that is allowed, else by a layer."""
+    if profile.engine.format != "onnx":
+        return replace(candidate, preprocess=document.encode())
+    import onnx
+
+    model = onnx.load_model_from_string(candidate.data)
+    bake(model, document)
+    operators = {node.op_type for node in model.graph.node if node.name.startswith(PREFIX)}
+    too_old = opset_of(model) < OPSET or model.ir_version < IR_VERSION
+    if too_old or operators & set(profile.deny_operators):
+        return replace(candidate, preprocess=document.encode())
+    return replace(candidate, data=finish(model))
+
+
+def bake(model: ModelProto, document: Preprocess) -> None:
+    """Let the model take `document.raw`. Changes `model`."""
     graph, name = model.graph, document.raw.name
     writer = _Writer(set(_values(graph)))
     value = name
@@ -44,44 +60,6 @@ def bake(model: ModelProto, document: Preprocess) -> ModelProto:
     graph.node.extend(nodes)
     graph.initializer.extend(writer.constants)
     _make_raw(graph, document.raw)
-    return model
-
-
-def node_names(model: ModelProto) -> list[str]:
-    """The nodes that prepare the input: no quantizer touches them."""
-    return [node.name for node in model.graph.node if node.name.startswith(PREFIX)]
-
-
-def inputs_of(model: ModelProto) -> tuple[TensorSpec, ...]:
-    """What callers must give: the graph's inputs that are no constants."""
-    from onnx import helper
-
-    constants = {item.name for item in model.graph.initializer}
-    needed = [item for item in model.graph.input if item.name not in constants]
-    dtypes = [helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type).name for item in needed]
-    return tuple(TensorSpec(item.name, dtype, _lengths(item)) for item, dtype in zip(needed, dtypes, strict=True))
-
-
-def _lengths(value: Any) -> Shape:
-    dimensions = value.type.tensor_type.shape.dim
-    return tuple(int(d.dim_value) if d.HasField("dim_value") else -1 for d in dimensions)
-
-
-def _modern(model: ModelProto) -> ModelProto:
-    from onnx import version_converter
-
-    have = opset_of(model)
-    if have < OPSET:
-        try:
-            model = version_converter.convert_version(model, OPSET)
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise UnsupportedModelError(
-                f"opset {have} cannot be converted to {OPSET}, which preprocessing needs ({reason})",
-                f"Export the model with opset {OPSET} or higher, or preprocess outside of it.",
-            ) from error
-    model.ir_version = max(int(model.ir_version), IR_VERSION)
-    return model
 
 
 class _Writer:
@@ -116,9 +94,10 @@ class _Writer:
         return self._normalise(value, step, len(shape))
 
     def _resize(self, value: str, step: Resize, shape: Shape) -> str:
+        nothing = np.zeros(0, np.float32)
         ratios = [ratio(have, step.sides.get(axis, have)) if axis else 1.0 for axis, have in enumerate(shape)]
         return self._node(
-            "Resize", value, None, np.asarray(ratios, np.float32),
+            "Resize", value, nothing, np.asarray(ratios, np.float32),
             mode=step.mode, coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_floor",
         )  # fmt: skip
 
@@ -128,7 +107,7 @@ class _Writer:
         ]
         return self._node("Div", self._node("Sub", value, columns[0]), columns[1])
 
-    def _node(self, kind: str, value: str, *constants: Array | np.generic | None, **attributes: Any) -> str:
+    def _node(self, kind: str, value: str, *constants: Array | np.generic, **attributes: Any) -> str:
         from onnx import helper
 
         result = self._name(kind)
@@ -136,11 +115,9 @@ class _Writer:
         self.nodes.append(helper.make_node(kind, names, [result], name=result, **attributes))
         return result
 
-    def _constant(self, value: Array | np.generic | None) -> str:
+    def _constant(self, value: Array | np.generic) -> str:
         from onnx import numpy_helper
 
-        if value is None:
-            return ""
         name = self._name("constant")
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name

@@ -13,8 +13,6 @@ from typing import Final
 
 from outrider_compiler.data import Array, DataSet
 from outrider_compiler.errors import DataError, UsageError
-from outrider_compiler.importers.imported import Imported
-from outrider_compiler.preprocess import baked
 from outrider_compiler.preprocess.runner import prepared
 from outrider_compiler.request import Preprocessing
 from outrider_protocol.errors import MalformedError
@@ -104,14 +102,6 @@ def example(asked: Preprocess | None, data: DataSet) -> DataSet:
     if asked is None:
         return data
     return replace(data, feeds=prepared(asked, data.part(0, EXAMPLE_ROWS)))
-
-
-def attached(imported: Imported, asked: Preprocess | None, name: str | None) -> Imported:
-    """The model with preprocessing baked in (for the input of that name, where one was given); raises `UsageError`."""
-    if asked is None:
-        return imported
-    own = bound(asked, baked.inputs_of(imported.model), name)
-    return replace(imported, model=baked.bake(imported.model, own), preprocess=own, bare=imported.model)
 
 
 def bound(asked: Preprocess, inputs: tuple[TensorSpec, ...], name: str | None) -> Preprocess:

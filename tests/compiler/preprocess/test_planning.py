@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from outrider_compiler.data import DataSet
-from outrider_compiler.errors import CompilerError, DataError, UsageError
-from outrider_compiler.importers import Imported
+from outrider_compiler.errors import DataError, UsageError
 from outrider_compiler.preprocess import options, planning
 from outrider_compiler.request import BuildRequest, Preprocessing
-from outrider_profiles import load as load_profile
 from outrider_protocol.manifest import TensorSpec
 from outrider_protocol.preprocess import Layout, Normalise, Resize, Scale, Step, Window
 
@@ -125,41 +122,39 @@ def test_float64_data_is_float32_on_the_device() -> None:
     assert made.raw.dtype == "float32"
 
 
-def imported(kind: int, dims: list[object], *names: str) -> Imported:
-    inputs = [helper.make_tensor_value_info(name, kind, dims) for name in names]
-    nodes = [helper.make_node("Cast", [names[0]], ["y"], to=TensorProto.FLOAT)]
-    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, dims)])
-    return Imported(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), "onnx", "")
-
-
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("inputs", "said"),
     [
-        (imported(TensorProto.FLOAT, ["n", 3, 8], "x"), r"gives \[-1, 3, 8, 6\]"),
-        (imported(TensorProto.FLOAT, ["n", 3, 6, 8], "x"), r"takes \[-1, 3, 6, 8\]"),
-        (imported(TensorProto.INT32, ["n", 3, 8, 6], "x"), "takes int32"),
-        (imported(TensorProto.FLOAT, ["n", 3, 8, 6], "left", "right"), "no input 'x'"),
+        ((TensorSpec("x", "float32", (-1, 3, 8)),), r"gives \[-1, 3, 8, 6\]"),
+        ((TensorSpec("x", "float32", (-1, 3, 6, 8)),), r"takes \[-1, 3, 6, 8\]"),
+        ((TensorSpec("x", "int32", (-1, 3, 8, 6)),), "takes int32"),
+        ((TensorSpec("l", "float32", (-1, 3, 8, 6)), TensorSpec("r", "float32", (-1, 2))), "no input 'x'"),
     ],
     ids=["rank", "shape", "dtype", "name"],
 )
-def test_contradictions_with_the_model_are_usage_errors(model: Imported, said: str) -> None:
+def test_contradictions_with_the_model_are_usage_errors(inputs: tuple[TensorSpec, ...], said: str) -> None:
     """PRE-OPT-2: rank, shape, type and name are held against the model before anything is built."""
     asked = planning.document(options.read(layout="NHWC:NCHW"), data(), data())
+    assert asked is not None
     with pytest.raises(UsageError, match=said) as caught:
-        planning.attached(model, asked, None)
-    assert isinstance(caught.value, CompilerError)
+        planning.bound(asked, inputs, None)
     assert caught.value.exit_code == 2
+    assert caught.value.hint
 
 
-def test_the_model_is_given_under_its_own_name() -> None:
-    """PRE-BAK-2, PRE-LAY-1: a lone x is the lone input; the graph is raw where it can be, the bare model is kept."""
-    model = imported(TensorProto.FLOAT, ["n", 3, 8, 6], "image")
-    asked = options.read(layout="NHWC:NCHW", preprocess_input="image")
-    made = planning.attached(model, planning.document(asked, data(), data()), asked.input)
-    assert made.preprocess is not None
-    assert made.preprocess.raw == TensorSpec("image", "uint8", (-1, 8, 6, 3))
-    assert made.layer == made.preprocess.encode()
-    assert made.form_for(load_profile("x86-64")) is made.model
-    assert made.form_for(load_profile("raspberry-pi-5")) is model.model
+def test_the_model_s_own_name_of_the_input() -> None:
+    """PRE-OPT-1: a lone x is the model's lone input, whatever its name; a name that was given must be the model's."""
+    asked = planning.document(options.read(layout="NHWC:NCHW", preprocess_input="image"), data(), data())
+    assert asked is not None
+    inputs = (TensorSpec("image", "float32", (-1, 3, -1, -1)),)
+    for name in (None, "image"):
+        assert planning.bound(asked, inputs, name).raw == TensorSpec("image", "uint8", (-1, 8, 6, 3))
     with pytest.raises(UsageError, match="no input 'img'"):
-        planning.attached(model, planning.document(asked, data(), data()), "img")
+        planning.bound(asked, inputs, "img")
+
+
+def test_importers_trace_prepared_samples() -> None:
+    """PRE-LAY-1: a module is exported with what it will be given."""
+    asked = planning.document(options.read(layout="NHWC:NCHW", scale="2"), data(), data())
+    assert planning.example(asked, data()).feeds["x"].shape == (5, 3, 8, 6)
+    assert planning.example(asked, data()).feeds["x"].dtype == np.float32
