@@ -35,7 +35,7 @@ def make(
         embedding=subject.meaning.embedding,
         load=manifest.Load(profile.load.mode, profile.load.prepack, 1),
     )
-    return add_artifact(blobs, config, _files(subject, chosen, runner, accuracy))
+    return add_artifact(blobs, config, _files(subject, chosen, runner, accuracy, _golden_rows(config)))
 
 
 def _shipped(chosen: Candidate, specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
@@ -45,12 +45,20 @@ def _shipped(chosen: Candidate, specs: tuple[TensorSpec, ...]) -> tuple[TensorSp
     return tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in specs)
 
 
-def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float) -> list[DeviceFile]:
+def _golden_rows(config: Config) -> int:
+    """A few, or as many as a model with a fixed batch takes at once."""
+    shape = config.inputs[0].shape
+    return shape[0] if shape and shape[0] > 0 else reference.GOLDEN_ROWS
+
+
+def _files(
+    subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float, golden_rows: int
+) -> list[DeviceFile]:
     meaning, feeds = subject.meaning, subject.calibration.feeds
     answers = runner.run(feeds)
     embedding = answers[meaning.embedding] if meaning.embedding else None
     answered = reference.Answered(subject.watched, answers[meaning.probabilities], embedding)
-    few = engines.rows(feeds, 0, max(reference.GOLDEN_ROWS, engines.batch_of(runner)))
+    few = engines.rows(feeds, 0, golden_rows)
     layer = [] if chosen.preprocess is None else [DeviceFile(Role.PREPROCESS, "preprocess.json", chosen.preprocess)]
     return [
         DeviceFile(Role.MODEL, chosen.title, chosen.data),

@@ -2,8 +2,8 @@
 
 1. Slice, Cast, Resize, Transpose, Mul, Add, Sub, Div, in the document's order and with its float32 constants: the graph
    gives what the protocol's executor gives. They come last, in front of a graph that is quantized already.
-2. Where the file's format, its version or the profile does not allow them, the candidate carries the document instead,
-   as a layer.
+2. Where the file's format, its version or the profile (a denied operator, integers alone) does not allow them, the
+   candidate carries the document instead, as a layer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IR_VERSION: Final = 4  # a constant need not be an input as well
 
 def raw_form(candidate: Candidate, document: Preprocess, profile: Profile) -> Candidate:
     """The candidate that takes the raw input: by its own graph where that is allowed, else by a layer."""
-    if profile.engine.format != "onnx":
+    if profile.engine.format != "onnx" or profile.int8.full:
         return replace(candidate, preprocess=document.encode())
     import onnx
 

@@ -152,8 +152,9 @@ def old_version(model: onnx.ModelProto) -> None:
         ("x86-64", ("Cast", "Sub"), None),
         ("x86-64", (), old_opset),
         ("x86-64", (), old_version),
+        ("integers", (), None),
     ],
-    ids=["format", "transpose", "cast", "opset", "version"],
+    ids=["format", "transpose", "cast", "opset", "version", "integers"],
 )
 def test_what_cannot_be_baked_is_a_layer(profile: str, denied: tuple[str, ...], change: Change) -> None:
     """PRE-BAK-3: where format, version or profile forbid a node, the file stays as it is and carries the document."""
@@ -162,7 +163,8 @@ def test_what_cannot_be_baked_is_a_layer(profile: str, denied: tuple[str, ...], 
     if change:
         change(model)
     plain = Candidate("fp32", "fp32", "onnxruntime", model.SerializeToString())
-    board = replace(load_profile(profile), deny_operators=denied)
+    board = replace(load_profile("x86-64" if profile == "integers" else profile), deny_operators=denied)
+    board = replace(board, int8=replace(board.int8, full=profile == "integers"))
     made = baked.raw_form(plain, document, board)
     assert made == replace(plain, preprocess=document.encode())
     x = raw_samples(document, 300)

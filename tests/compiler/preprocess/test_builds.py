@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from outrider_agent.worker import golden
@@ -155,11 +156,11 @@ def test_both_forms_answer_alike(colours: BuildRequest, release: Release, tmp_pa
     skip_without(release, "raspberry-pi-5")
     with np.load(colours.evaluation) as data:
         x = data["x"][:40]
-    baked, onnx = installed(release, "x86-64", tmp_path / "baked")
+    baked, plain = installed(release, "x86-64", tmp_path / "baked")
     layered, lite = installed(release, "raspberry-pi-5", tmp_path / "layered")
     assert baked.golden is not None
     assert layered.golden is not None
-    expected, got = onnx.engine.run({"x": x}), lite.engine.run({"x": x})
+    expected, got = plain.engine.run({"x": x}), lite.engine.run({"x": x})
     for name in expected:
         within = [vectors.atol + vectors.rtol * np.abs(expected[name]) for vectors in (baked.golden, layered.golden)]
         assert (np.abs(got[name] - expected[name]) <= sum(within)).all(), name
@@ -220,6 +221,23 @@ def test_the_lock_holds_the_preprocessing(kit: Kit, tmp_path: Path) -> None:
     figures = {item["name"]: item for item in first.report()["profiles"]["x86-64-vnni"]["candidates"]}
     assert figures["fp32"]["accuracy"] == pytest.approx(accuracy, abs=0.01)
     assert min(figures["int8_static"]["sqnr_db"].values()) > 20
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_a_fixed_batch_stays_fixed(kit: Kit, tmp_path: Path, batch: int) -> None:
+    """PRE-BAK-2, CMP-STA-4: a model that takes some samples at once takes as many raw ones, golden vectors too."""
+    model = onnx.load_model(kit.model)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    onnx.save_model(model, tmp_path / "fixed.onnx")
+    request = kit.request(
+        tmp_path / "out", source=str(tmp_path / "fixed.onnx"), profiles=("x86-64-vnni",),
+        preprocess=options.read(scale="1.0", normalise="0,1"), embedding="embedding",
+    )  # fmt: skip
+    release = build(request)
+    artifact, loaded = installed(release, "x86-64-vnni", tmp_path / "a")
+    assert artifact.config.inputs == (TensorSpec("x", "float32", (batch, 100, 6)),)
+    assert golden.check(artifact, loaded.engine).vectors == batch
 
 
 def layers(release: Release) -> tuple[object, ...]:
