@@ -65,8 +65,8 @@ def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: 
     from outrider_compiler.preprocess import planning
 
     quiet.libraries()
-    progress(f"importing {request.source}")
     asked = planning.document(request.preprocess, inputs.calibration, inputs.evaluation)
+    progress(f"importing {request.source}")
     example = planning.example(asked, inputs.calibration)
     imported = importers.load(request.source, request.architecture, example, scratch)
     progress("checking the model against every profile")
