@@ -12,7 +12,16 @@ Heavy packages (torch, onnx, onnxruntime) load when they are needed: importing t
 from outrider_compiler.errors import CompilerError, GateError, RefusedError, UsageError
 from outrider_compiler.pipeline import build
 from outrider_compiler.release import Release
-from outrider_compiler.request import BuildRequest
+from outrider_compiler.request import BuildRequest, Preprocessing
 
 __version__ = "0.1.0"
-__all__ = ["BuildRequest", "CompilerError", "GateError", "RefusedError", "Release", "UsageError", "build"]
+__all__ = [
+    "BuildRequest",
+    "CompilerError",
+    "GateError",
+    "Preprocessing",
+    "RefusedError",
+    "Release",
+    "UsageError",
+    "build",
+]

@@ -37,7 +37,7 @@ def make(
         decision=subject.meaning.task.decision,
         providers=_providers(profile),
     )
-    return add_artifact(blobs, config, _files(subject, chosen, runner, accuracy))
+    return add_artifact(blobs, config, _files(subject, chosen, runner, accuracy, _golden_rows(config)))
 
 
 def _providers(profile: Profile) -> tuple[manifest.Provider, ...]:
@@ -53,13 +53,22 @@ def _shipped(chosen: Candidate, specs: tuple[TensorSpec, ...]) -> tuple[TensorSp
     return tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in specs)
 
 
-def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float | None) -> list[DeviceFile]:
+def _golden_rows(config: Config) -> int:
+    """A few, or as many as a model with a fixed batch takes at once."""
+    shape = config.inputs[0].shape
+    return shape[0] if shape and shape[0] > 0 else reference.GOLDEN_ROWS
+
+
+def _files(
+    subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy: float | None, golden_rows: int
+) -> list[DeviceFile]:
     meaning, feeds = subject.meaning, subject.calibration.feeds
     answers = runner.run(feeds)
     embedding = answers[meaning.embedding] if meaning.embedding else None
     probabilities = meaning.task.decision.probabilities(answers[meaning.deciding])
     answered = reference.Answered(subject.watched, probabilities, embedding)
-    few = engines.rows(feeds, 0, max(reference.GOLDEN_ROWS, engines.batch_of(runner)))
+    few = engines.rows(feeds, 0, golden_rows)
+    layer = [] if chosen.preprocess is None else [DeviceFile(Role.PREPROCESS, "preprocess.json", chosen.preprocess)]
     return [
         DeviceFile(Role.MODEL, chosen.title, chosen.data),
         DeviceFile(Role.LABELS, "labels.json", canonical.encode({"classes": list(meaning.classes)})),
@@ -67,6 +76,7 @@ def _files(subject: Subject, chosen: Candidate, runner: engines.Runner, accuracy
         DeviceFile(
             Role.STATISTICS, "statistics.json", reference.statistics(answered, meaning.classes, accuracy).encode()
         ),
+        *layer,
     ]
 
 

@@ -34,7 +34,7 @@ class Assembly:
     def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
         self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
         self.folder = folder
-        self.workshop = Workshop(subject.imported, subject.imported.simplified, subject.calibration, folder)
+        self.workshop = Workshop(subject.imported, subject.imported.simplified, subject.prepared, folder)
         self.gate = replace(request.gate, unmeasured_latency=request.for_bench or request.gate.unmeasured_latency)
         self.outcomes: dict[str, Outcome] = {}
         self.chosen: dict[str, Candidate] = {}
@@ -45,7 +45,7 @@ class Assembly:
         for profile in self.inputs.profiles:
             self.say(f"{profile.name}: building candidates")
             built = self.workshop.build(self._asked(profile))
-            candidates = [item for item in built if isinstance(item, Candidate)]
+            candidates = [self.subject.raw_form(item, profile) for item in built if isinstance(item, Candidate)]
             absent = [item for item in built if isinstance(item, NotBuilt)]
             self._check_asked(profile, candidates, absent)
             if any(item.name == measure.BASELINE for item in candidates):
@@ -117,7 +117,7 @@ class Assembly:
         precision = next((item.precision for item in outcome.figures if item.name == name), None)
         for item in self.workshop.build(profile, precision):
             if item.name == name and isinstance(item, Candidate):
-                return item
+                return self.subject.raw_form(item, profile)
         raise LockError(f"{profile.name}: {name} cannot be built here")
 
     def write(self, folder: Path) -> None:
@@ -170,6 +170,7 @@ class Assembly:
             "classes": list(meaning.classes), "probabilities": meaning.deciding, "embedding": meaning.embedding,
             "gate": vars(self.gate), "architecture": request.architecture or "",
             "precisions": list(request.precisions), "slices": list(request.slices),
+            "preprocess": request.preprocess.words(),
         }  # fmt: skip
         digests = {
             "model": self.subject.imported.digest,

@@ -62,16 +62,26 @@ def main() -> None:
 @click.option("--robustness", is_flag=True, help="Report noise, missing channels and adversarial inputs.")
 @click.option("--measured", multiple=True, type=PATH, help="Timings that `bench` took on a board; repeat for several.")
 @click.option("--for-bench", is_flag=True, help="Pack every candidate, to be measured on the board; cannot be signed.")
+@click.option("--window", type=int, help="Raw input: its last LENGTH steps of axis 1.", metavar="LENGTH")
+@click.option("--resize", help="Raw images to this size.", metavar="HxW[:linear|nearest]")
+@click.option("--layout", help="Raw axes to the model's, e.g. NHWC:NCHW.", metavar="RAW[:MODEL]")
+@click.option("--scale", help="Raw values times FACTOR (1/255), plus OFFSET.", metavar="FACTOR[,OFFSET]")
+@click.option("--normalise", help="(value - MEAN) / STD, one or one a channel (m1:m2:m3).", metavar="MEAN,STD")
+@click.option("--preprocess-input", help="Which input these are for, where there are several.", metavar="NAME")
 @click.option("--locked", type=PATH, help="Build what this outrider.lock chose, byte for byte.")
 @click.option("--provenance", type=PATH, help="JSON that the training run wrote (run, snapshot, …).")
 @JSON
 def build(as_json: bool, classes: str, limits: tuple[str, ...], **options: Any) -> None:
     """Build MODEL (.onnx, .tflite, .pt2, module:callable, or a state dict with --architecture) for every profile."""
     from outrider_compiler.pipeline import build as run
+    from outrider_compiler.preprocess import options as preprocessing
     from outrider_compiler.request import BuildRequest, Gate
 
     console, gate = Console(), Gate().with_limits(limits)
-    request = BuildRequest(source=options.pop("model"), classes=class_names(classes), gate=gate, **options)
+    asked = preprocessing.read(**{name: options.pop(name) for name in preprocessing.NAMES})
+    request = BuildRequest(
+        source=options.pop("model"), classes=class_names(classes), gate=gate, preprocess=asked, **options
+    )
     with console.progress() as say:
         release = run(request, say)
     report = release.report()

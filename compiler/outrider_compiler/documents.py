@@ -71,6 +71,9 @@ def bom(artifact: Artifact, lock: Lock) -> bytes:
             {"name": "outrider:precision", "value": config.precision},
         ],
     }
+    if lock.request["preprocess"]:
+        words = canonical.encode(lock.request["preprocess"]).decode()
+        model["properties"].append({"name": "outrider:preprocess", "value": words})
     data = [_data(name, lock.inputs[name]) for name in ("calibration", "evaluation")]
     tools = [{"type": "library", "name": name, "version": version} for name, version in sorted(lock.tools.items())]
     return canonical.encode({

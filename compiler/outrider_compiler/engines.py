@@ -19,6 +19,7 @@ from outrider_compiler.data import Array, Feeds
 from outrider_compiler.errors import UnsupportedModelError
 from outrider_profiles import Load, Profile
 from outrider_protocol.manifest import TensorSpec
+from outrider_protocol.preprocess import Preprocess
 
 Providers = list[tuple[str, dict[str, str]]]
 CPU: Final = "CPUExecutionProvider"
@@ -62,9 +63,16 @@ def session_options(*, threads: int, optimize: bool = True, prepack: bool = True
 
 def load(candidate: Candidate, mode: Load, threads: int = 1, providers: Providers | None = None) -> Runner:
     """Load a candidate; raises `UnsupportedModelError` where the real engine does not take it."""
+    runner: Runner
     if candidate.engine == "litert":
-        return LiteRtRunner(candidate, threads)
-    return OnnxRunner(candidate, mode, threads, providers or PROVIDERS)
+        runner = LiteRtRunner(candidate, threads)
+    else:
+        runner = OnnxRunner(candidate, mode, threads, providers or PROVIDERS)
+    if candidate.preprocess is None:
+        return runner
+    from outrider_compiler.preprocess.runner import PreparingRunner
+
+    return PreparingRunner(runner, Preprocess.decode(candidate.preprocess))
 
 
 def providers_here(profile: Profile) -> Providers:

@@ -64,13 +64,16 @@ def build(request: BuildRequest, progress: Progress = silently) -> Release:
 def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: Progress) -> None:
     from outrider_compiler import importers, quiet, subject
     from outrider_compiler.assembly import Assembly
+    from outrider_compiler.preprocess import planning
 
     quiet.libraries()
+    asked = planning.document(request.preprocess, inputs.calibration, inputs.evaluation)
     progress(f"importing {request.source}")
-    imported = importers.load(request.source, request.architecture, inputs.calibration, scratch, inputs.profiles)
+    example = planning.example(asked, inputs.calibration)
+    imported = importers.load(request.source, request.architecture, example, scratch, inputs.profiles)
     progress("checking the model against every profile")
-    asked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation)
-    assembly = Assembly(request, inputs, asked, scratch, progress)
+    checked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation, asked)
+    assembly = Assembly(request, inputs, checked, scratch, progress)
     if inputs.lock is None:
         assembly.measure_all()
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from outrider_compiler.errors import UsageError
 from outrider_profiles import PRECISIONS
@@ -53,6 +54,43 @@ def _number(word: str, text: str) -> float:
 
 
 @dataclass(frozen=True)
+class Preprocessing:
+    """What is done to the raw input, in this order; see docs/spec/preprocess.md.
+
+    `window` last steps of axis 1; `resize` to (height, width); `layout` from raw to the model's axes, one letter each
+    (equal: named only); `scale` is (factor, offset); `normalise` (means, deviations), one each or one a channel.
+    `input` names the input where the model has several.
+    """
+
+    window: int | None = None
+    resize: tuple[int, int] | None = None
+    resize_mode: str = "linear"
+    layout: tuple[str, str] | None = None
+    scale: tuple[float, float] | None = None
+    normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    input: str | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to do."""
+        return any(item is not None for item in (self.window, self.resize, self.layout, self.scale, self.normalise))
+
+    def words(self) -> dict[str, Any]:
+        """As it stands in the lock: what is asked for alone."""
+        if not self.asked:
+            return {}
+        named = {
+            "window": self.window,
+            "resize": self.resize and [*self.resize, self.resize_mode],
+            "layout": self.layout and list(self.layout),
+            "scale": self.scale and list(self.scale),
+            "normalise": self.normalise and [list(values) for values in self.normalise],
+            "input": self.input,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class BuildRequest:
     """One build. `source` is a path or `module:callable`; `profiles` are names or paths of TOML files.
 
@@ -82,6 +120,7 @@ class BuildRequest:
     locked: Path | None = None
     provenance: Path | None = None
     gate: Gate = field(default_factory=Gate)
+    preprocess: Preprocessing = field(default_factory=Preprocessing)
 
     def check(self) -> None:
         """Raise `UsageError` for what can be seen without reading a file."""
@@ -94,6 +133,8 @@ class BuildRequest:
             raise UsageError(
                 f"counter {self.counter}: a positive integer is needed, higher than every earlier release's"
             )
+        if self.preprocess.input and not self.preprocess.asked:
+            raise UsageError(f"nothing is asked for the input {self.preprocess.input!r} that is to be preprocessed")
         self._check_words()
         if self.out.exists():
             raise UsageError(f"{self.out} exists already", "Name a new directory: a release is never changed in place.")

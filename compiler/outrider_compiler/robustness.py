@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +52,7 @@ class Trial:
         self.name = subject.inputs[0].name
         self.feeds: Feeds = {name: value[:SAMPLES_MAX] for name, value in truth.feeds.items()}
         self.x, self.y, self._truth = self.feeds[self.name], truth.y[:SAMPLES_MAX], truth
-        source = subject.imported.candidate()
+        source = replace(subject.imported.candidate(), preprocess=subject.layer)
         self._source, self._chosen = engines.load(source, Load()), engines.load(chosen, profile.load)
 
     def both(self, x: Array) -> dict[str, float]:
@@ -83,6 +84,8 @@ def _without(x: Array, channel: int) -> Array:
 def _fgsm(subject: Subject, trial: Trial, folder: Path) -> dict[str, Any]:
     if subject.imported.torch is None or subject.truth.task.name != "classification":
         return {"reason": "only for classifiers from torch sources: it needs the module's gradient"}
+    if subject.preprocess is not None:
+        return {"reason": "not with preprocessing: the module's gradient is not the raw input's"}
     given, made = folder / "fgsm.npz", folder / "adversarial.npz"
     step = (EPSILON * _spread(trial.x)).astype(np.float32)
     np.savez(given, y=trial.y, step=step, **{f"x:{name}": value for name, value in trial.feeds.items()})  # type: ignore[arg-type]  # numpy types the names as keyword flags

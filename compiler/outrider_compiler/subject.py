@@ -8,20 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from outrider_compiler import checks, engines, graph_io
+from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import SLICE, Array, DataSet, Feeds
 from outrider_compiler.errors import DataError, UnsupportedModelError
 from outrider_compiler.graph_io import Meaning
 from outrider_compiler.importers import Imported
 from outrider_compiler.measure import Truth
 from outrider_compiler.normalise import convert, copied
+from outrider_compiler.preprocess import baked, planning
+from outrider_compiler.preprocess.runner import PreparingRunner, prepared
 from outrider_compiler.request import BuildRequest
 from outrider_profiles import Load, Profile
 from outrider_protocol.manifest import TensorSpec
+from outrider_protocol.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
 class Subject:
-    """`calibration` and `truth` are in the model's dtypes and input names."""
+    """`calibration` and `truth` are in the model's dtypes and input names; raw ones where there is `preprocess`."""
 
     imported: Imported
     inputs: tuple[TensorSpec, ...]
@@ -29,6 +33,21 @@ class Subject:
     meaning: Meaning
     calibration: DataSet
     truth: Truth
+    preprocess: Preprocess | None = None
+
+    @property
+    def prepared(self) -> DataSet:
+        """The calibration set as the model itself takes it: what candidates are built with."""
+        return replace(self.calibration, feeds=prepared(self.preprocess, self.calibration.feeds))
+
+    @property
+    def layer(self) -> bytes | None:
+        """The preprocess layer of a file that is not made raw."""
+        return self.preprocess.encode() if self.preprocess else None
+
+    def raw_form(self, candidate: Candidate, profile: Profile) -> Candidate:
+        """A candidate that takes what callers give."""
+        return candidate if self.preprocess is None else baked.raw_form(candidate, self.preprocess, profile)
 
     @property
     def watched(self) -> Array:
@@ -37,18 +56,25 @@ class Subject:
 
 
 def prepare(
-    request: BuildRequest, imported: Imported, profiles: tuple[Profile, ...], calibration: DataSet, evaluation: DataSet
+    request: BuildRequest,
+    imported: Imported,
+    profiles: tuple[Profile, ...],
+    calibration: DataSet,
+    evaluation: DataSet,
+    asked: Preprocess | None = None,
 ) -> Subject:
     """Check the model against every profile and ask it; raises `UnsupportedModelError`, `DataError` or `UsageError`."""
     for profile in profiles:
         _admit(imported, profile)
-    runner = engines.load(imported.candidate(), Load())
+    bare = engines.load(imported.candidate(), Load())
+    layer = None if asked is None else planning.bound(asked, bare.inputs, request.preprocess.input)
+    runner = bare if layer is None else PreparingRunner(bare, layer)
     bound, judged = _bound(calibration, runner.inputs), _bound(evaluation, runner.inputs)
     answers = runner.run(judged.feeds)
     meaning = graph_io.meaning(request, runner.outputs, answers, runner.run(bound.feeds))
     y, slices = meaning.task.labels(judged.y), _slices(request, judged)
     truth = Truth(judged.feeds, answers, y, meaning.deciding, meaning.compared, meaning.task, slices)
-    return Subject(imported, runner.inputs, runner.outputs, meaning, bound, truth)
+    return Subject(imported, runner.inputs, runner.outputs, meaning, bound, truth, layer)
 
 
 def _slices(request: BuildRequest, judged: DataSet) -> dict[str, Array]:

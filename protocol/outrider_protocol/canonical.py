@@ -34,7 +34,7 @@ def decode(data: bytes, limit_bytes: int, what: str = "document") -> dict[str, A
         raise TooLargeError(what, len(data), limit_bytes)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of more digits than Python reads
         raise MalformedError(f"{what}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise MalformedError(f"{what}: an object is expected, not {type(value).__name__}")

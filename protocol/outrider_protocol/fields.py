@@ -118,9 +118,16 @@ class Fields:
 
 def finite(value: object, what: str) -> float:
     """Return a finite number as it is; `MalformedError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise MalformedError(f"{what}: a finite number is expected, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
+        raise MalformedError(f"{what}: a finite number is expected, not {value!r:.40}")
     return value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def as_object(value: object, what: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from outrider_protocol.director import DIRECTOR_TARGET, FLOORS_TARGET, Director,
 from outrider_protocol.errors import ProtocolError
 from outrider_protocol.execution import State
 from outrider_protocol.order import Audience, Order
+from outrider_protocol.preprocess import Layout, Normalise, Preprocess, Resize, Scale, Window
 
 NOW_MS: Final = 1_790_000_000_000
 OUTBOX: Final = "00112233aabbccdd"
@@ -92,6 +93,16 @@ STATISTICS = statistics.ReferenceStatistics(
     channels=None,
     scores={"confidence": ((0.5, 0.9), ())},
     accuracy=0.85,
+)
+PREPROCESS = Preprocess(
+    manifest.TensorSpec("x", "uint8", (-1, 48, 36, 3)),
+    (
+        Window(40),
+        Resize(32, 24, "linear", "NHWC"),
+        Layout("NHWC", "NCHW"),
+        Scale(1 / 255, -0.5),
+        Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1),
+    ),
 )
 TENSORS = ({"input:x": tensors.Tensor("f4", (2, 2), bytes(range(16)))}, {"rtol": 0.001})
 BODY: Final = telemetry.encode_body(

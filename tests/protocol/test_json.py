@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from outrider_protocol import canonical, messages
 from outrider_protocol.errors import MalformedError, TooLargeError, UnsupportedError
+from outrider_protocol.fields import finite
 from tests.protocol import samples
 
 DOCUMENTS: dict[Any, Any] = {type(m): m for m in (*samples.MESSAGES, samples.ORDER, samples.DIRECTOR, samples.FLOORS)}
@@ -54,6 +55,14 @@ def test_unknown_fields() -> None:
     assert messages.Ack.decode(canonical.encode({**value, "new": 1})) == samples.ACK
     with pytest.raises(UnsupportedError, match="new"):
         messages.Ack.decode(canonical.encode({**value, "new": 1, "crit": ["new"]}))
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_numbers_beyond_every_float_are_named(digits: int) -> None:
+    """PRO-JSON-6: an integer too long for a float, or for Python's own reader, is refused like any other damage."""
+    data = b'{"a":' + b"9" * digits + b"}"
+    with pytest.raises(MalformedError):
+        finite(canonical.decode(data, 10**6)["a"], "a")
 
 
 def test_newer_version_is_refused() -> None:

@@ -24,6 +24,7 @@ DOCUMENTS: dict[str, Any] = {
     "index.json": samples.INDEX,
     "config.json": samples.CONFIG,
     "statistics.json": samples.STATISTICS,
+    "preprocess.json": samples.PREPROCESS,
 }
 BINARIES: dict[str, bytes] = {
     "order.dsse.json": samples.ENVELOPE,

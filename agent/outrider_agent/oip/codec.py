@@ -178,8 +178,9 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], elements_max: int) ->
 
 def _values(entry: dict[str, Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     try:
-        values = np.asarray(entry.get("data"), dtype=dtype)
-    except (ValueError, TypeError, OverflowError) as error:
+        with np.errstate(over="raise"):
+            values = np.asarray(entry.get("data"), dtype=dtype)
+    except (ValueError, TypeError, OverflowError, FloatingPointError) as error:
         raise TensorError(f"{entry['name']}: data are not {entry['datatype']}: {error}") from error
     if values.size != math.prod(shape):
         raise TensorError(f"{entry['name']}: {values.size} values do not fill shape {list(shape)}")

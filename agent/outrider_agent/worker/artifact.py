@@ -3,6 +3,7 @@
 Rules (docs/spec/local-api.md):
 
 - A file is opened without following links, must be a plain file with one name (`st_nlink == 1`), of the listed size.
+- A preprocess layer is for one of the config's inputs, and takes exactly the dtype and shape that callers are told.
 - Every file but the model is small: its digest is compared here. The model's is compared by the engine, on the bytes
   that it loads.
 """
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outrider_agent.worker.errors import ArtifactError, ModelFileError
+from outrider_agent.worker.errors import ArtifactError, ModelFileError, PreprocessError
 from outrider_protocol import ids, limits, tensors
 from outrider_protocol.errors import ProtocolError
-from outrider_protocol.manifest import Config, Descriptor, Manifest, Role
+from outrider_protocol.manifest import Config, Descriptor, Manifest, Role, TensorSpec
+from outrider_protocol.preprocess import Preprocess
 from outrider_protocol.statistics import ReferenceStatistics
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -45,6 +47,7 @@ class Artifact:
     model: Descriptor
     golden: Golden | None
     statistics: ReferenceStatistics | None
+    preprocess: Preprocess | None = None
 
     @property
     def model_path(self) -> Path:
@@ -66,6 +69,7 @@ def read_artifact(directory: Path) -> Artifact:
             _model_layer(layers),
             _golden(directory, layers.get(Role.GOLDEN)),
             _statistics(directory, layers.get(Role.STATISTICS)),
+            _preprocess(directory, layers.get(Role.PREPROCESS), config),
         )
     except ProtocolError as error:
         raise ArtifactError(f"{directory}: {error}") from error
@@ -120,3 +124,21 @@ def _statistics(directory: Path, layer: Descriptor | None) -> ReferenceStatistic
     if layer is None:
         return None
     return ReferenceStatistics.decode(_checked(directory / layer.title, layer, limits.STATISTICS_BYTES))
+
+
+def _preprocess(directory: Path, layer: Descriptor | None, config: Config) -> Preprocess | None:
+    if layer is None:
+        return None
+    data = _checked(directory / layer.title, layer, limits.PREPROCESS_BYTES)
+    try:
+        document = Preprocess.decode(data)
+    except ProtocolError as error:
+        raise PreprocessError(f"{layer.title}: {error}", error.hint) from error
+    if not any(_alike(document.raw, spec) for spec in config.inputs):
+        raise PreprocessError(f"{layer.title} prepares {document.raw}, the artifact's inputs are {list(config.inputs)}")
+    return document
+
+
+def _alike(raw: TensorSpec, told: TensorSpec) -> bool:
+    """Whether callers are told the raw input; how many samples one inference takes is the model's own affair."""
+    return (raw.name, raw.dtype, raw.shape[1:]) == (told.name, told.dtype, told.shape[1:])

@@ -6,6 +6,8 @@ Rules (docs/spec/local-api.md):
   descriptor. Its SHA-256 must be the manifest's, and it is what the worker attests.
 - Threads, prepacking, load mode and the order of execution providers are the artifact's; nothing is guessed here. A
   provider that this machine lacks is passed over, and the engine says which ones it runs on.
+- A preprocess layer is executed here, so that golden vectors, applications, shadow and drift monitor all speak raw; an
+  artifact without one pays nothing for it.
 - Heavy packages are imported when an engine of that name is loaded.
 """
 
@@ -23,6 +25,9 @@ from outrider_agent.oip.codec import Array
 from outrider_agent.worker.artifact import Artifact, open_plain, read_file
 from outrider_agent.worker.errors import EngineError, InferenceError, ModelFileError
 from outrider_protocol import ids, limits
+from outrider_protocol.errors import MalformedError
+from outrider_protocol.prepare import Executor
+from outrider_protocol.preprocess import Preprocess
 
 HASH_BLOCK_BYTES: Final = 1024 * 1024
 ORT_SUFFIX: Final = ".ort"
@@ -56,6 +61,8 @@ def load(artifact: Artifact) -> Loaded:
         raise EngineError(f"the artifact names the engine {artifact.config.engine!r}")
     started = time.monotonic()
     engine, sha256 = engines[artifact.config.engine](artifact)
+    if artifact.preprocess is not None:
+        engine = PreparingEngine(engine, artifact.preprocess)
     return Loaded(engine, sha256, round((time.monotonic() - started) * 1e3, 3))
 
 
@@ -70,6 +77,24 @@ def _hash_descriptor(fd: int) -> str:
     while block := os.read(fd, HASH_BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()
+
+
+class PreparingEngine:
+    """Executes the artifact's preprocess layer in front of an engine: everybody else sees raw input alone."""
+
+    def __init__(self, engine: Engine, document: Preprocess) -> None:
+        self._engine, self._name, self._execute = engine, document.raw.name, Executor(document)
+        self.providers = engine.providers
+
+    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        """See `Engine`."""
+        try:
+            prepared = self._execute(feeds[self._name])
+        except KeyError:
+            raise InferenceError(f"input {self._name!r} is missing") from None
+        except MalformedError as error:
+            raise InferenceError(str(error)) from error
+        return self._engine.run({**feeds, self._name: prepared})
 
 
 class OnnxEngine:

@@ -26,6 +26,12 @@ class EngineError(ArtifactError):
     hint = "Compare the profile's engine and version with what is installed on this device (`outrider-agent doctor`)."
 
 
+class PreprocessError(ArtifactError):
+    """The artifact's preprocess layer cannot be read here, or does not fit the artifact's inputs."""
+
+    hint = "Update this device's agent if the layer is newer than it; else roll out a newly built release."
+
+
 class GoldenMismatchError(ArtifactError):
     """The model answers its golden vectors differently here than where it was built."""
 

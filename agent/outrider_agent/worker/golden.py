@@ -3,7 +3,7 @@
 Rules (docs/spec/local-api.md):
 
 - Every output named by the vectors is compared: |got − expected| ≤ atol + rtol · |expected|, NaN equals nothing.
-- Latency is the median over single windows, after warming.
+- Latency is the median over single windows (over batches, where a model takes fixed ones), after warming.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check(artifact: Artifact, engine: Engine) -> Checked:
     outputs = engine.run(inputs)
     for name, expected in artifact.golden.outputs.items():
         _compare(name, outputs.get(name), array_of(expected), artifact.golden)
-    return Checked(len(next(iter(inputs.values()))), _latency_us(engine, _one_row(inputs)))
+    return Checked(len(next(iter(inputs.values()))), _latency_us(engine, _one_batch(inputs, artifact.config.inputs)))
 
 
 def array_of(tensor: Tensor) -> Array:
@@ -56,8 +56,10 @@ def _zeros(spec: TensorSpec) -> Array:
     return np.zeros([max(n, 1) for n in spec.shape], dtype=spec.dtype)
 
 
-def _one_row(inputs: dict[str, Array]) -> dict[str, Array]:
-    return {name: np.ascontiguousarray(value[:1]) for name, value in inputs.items()}
+def _one_batch(inputs: dict[str, Array], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """One window, or as many as a model with a fixed batch takes at once."""
+    fixed = {spec.name: spec.shape[0] for spec in specs if spec.shape}
+    return {name: np.ascontiguousarray(value[: max(fixed.get(name, 1), 1)]) for name, value in inputs.items()}
 
 
 def _compare(name: str, got: Array | None, expected: Array, golden: Golden) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -120,6 +120,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.sampled_from(["name", "shape", "datatype", "data", "parameters"]), JSON_VALUES)
+@example("data", [3.5e38, 1.0])
 def test_any_field_is_read_or_refused(field: str, value: Any) -> None:
     """AGT-OIP-7: whatever stands in a field, the error is a `RequestError`."""
     try:

@@ -21,6 +21,8 @@ from outrider_agent import control
 from outrider_agent.control import Decoder, Message, frame, send_with_fds
 from outrider_agent.drift import scores
 from outrider_protocol import ids, manifest, statistics, telemetry, tensors
+from outrider_protocol.prepare import apply
+from outrider_protocol.preprocess import Normalise, Preprocess, Scale, Window
 
 CLASSES = ("walk", "run", "rest")
 SHAPE = (20, 4)
@@ -88,9 +90,29 @@ def run_model(model: bytes, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return probabilities, embedding
 
 
-def reference(model: bytes, x: np.ndarray, average_run_length: int) -> statistics.ReferenceStatistics:
-    """Reference statistics of windows, by the definitions of docs/spec/drift.md."""
-    probabilities, embedding = run_model(model, x)
+def run_raw(model: bytes, x: np.ndarray, document: Preprocess | None) -> tuple[np.ndarray, np.ndarray]:
+    """`run_model` on what the document makes of raw windows."""
+    return run_model(model, x if document is None else apply(document, x))
+
+
+RAW = Preprocess(
+    manifest.TensorSpec("x", "int16", (-1, 25, 4)),
+    (Window(20), Scale(1 / 1000), Normalise((0.1, 0.2, 0.3, 0.4), (1.0, 1.5, 2.0, 0.5), 2)),
+)
+
+
+def raw_windows(n: int, seed: int = 1) -> np.ndarray:
+    """Windows as the sensor of `RAW` gives them: int16 [n, 25, 4], of which the last 20 steps count."""
+    rng = np.random.default_rng(seed)
+    early = rng.integers(-30_000, 30_000, (n, 5, 4))
+    return np.concatenate([early, windows(n, seed) * 1000], axis=1).astype(np.int16)
+
+
+def reference(
+    model: bytes, x: np.ndarray, average_run_length: int, document: Preprocess | None = None
+) -> statistics.ReferenceStatistics:
+    """Reference statistics of raw windows, by the definitions of docs/spec/drift.md."""
+    probabilities, embedding = run_raw(model, x, document)
     klass, channels = probabilities.argmax(1), scores.channel_statistics(x)
     counts = np.bincount(klass, minlength=3)
     edges = tuple(float(value) for value in np.quantile(channels[:, 0], np.linspace(0, 1, 33)[1:-1]))
@@ -129,6 +151,9 @@ class Spec:
     average_run_length: int = 1000
     engine: str = "onnxruntime"
     providers: tuple[str, ...] = ()
+    preprocess: Preprocess | None = None
+    layer: bytes | None = None
+    """Bytes of the preprocess layer, where they are not those of `preprocess`."""
 
 
 def write_artifact(directory: Path, spec: Spec = Spec()) -> str:  # frozen
@@ -136,8 +161,9 @@ def write_artifact(directory: Path, spec: Spec = Spec()) -> str:  # frozen
     directory.mkdir(parents=True)
     model = onnx_model(spec.seed, spec.slow_loops)
     onnx.checker.check_model(model)
-    golden_x = windows(8, seed=3)
-    probabilities, embedding = run_model(model, golden_x)
+    raw = spec.preprocess
+    golden_x, reference_x = (windows(8, seed=3), windows(400)) if raw is None else (raw_windows(8, 3), raw_windows(400))
+    probabilities, embedding = run_raw(model, golden_x, raw)
     golden = tensors.encode(
         {
             "input:x": _tensor(golden_x),
@@ -149,8 +175,13 @@ def write_artifact(directory: Path, spec: Spec = Spec()) -> str:  # frozen
     files = {
         manifest.Role.MODEL: ("model.onnx", model),
         manifest.Role.GOLDEN: ("golden.bin", golden),
-        manifest.Role.STATISTICS: ("statistics.json", reference(model, windows(400), spec.average_run_length).encode()),
+        manifest.Role.STATISTICS: (
+            "statistics.json",
+            reference(model, reference_x, spec.average_run_length, raw).encode(),
+        ),
     }
+    if raw is not None:
+        files[manifest.Role.PREPROCESS] = ("preprocess.json", raw.encode() if spec.layer is None else spec.layer)
     config = manifest.Config(
         model="har",
         version=spec.version,
@@ -158,7 +189,7 @@ def write_artifact(directory: Path, spec: Spec = Spec()) -> str:  # frozen
         profile="x86-64",
         engine=spec.engine,
         precision="fp32",
-        inputs=(manifest.TensorSpec("x", "float32", (-1, *SHAPE)),),
+        inputs=(raw.raw if raw else manifest.TensorSpec("x", "float32", (-1, *SHAPE)),),
         outputs=(
             manifest.TensorSpec("probabilities", "float32", (-1, 3)),
             manifest.TensorSpec("embedding", "float32", (-1, 4)),
@@ -180,7 +211,7 @@ def write_artifact(directory: Path, spec: Spec = Spec()) -> str:  # frozen
 
 
 def _tensor(values: np.ndarray) -> tensors.Tensor:
-    return tensors.Tensor("f4", values.shape, values.astype("<f4").tobytes())
+    return tensors.Tensor(f"{values.dtype.kind}{values.itemsize}", values.shape, values.tobytes())
 
 
 AGENT_TOML = """
