@@ -1,18 +1,34 @@
-"""A candidate, and one that could not be built."""
+"""A candidate, its layers, and one that could not be built."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 TITLES: Final = {"onnxruntime": "model.onnx", "litert": "model.tflite"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer as a candidate computes it.
+
+    `name` and `kind` are the source's; `precision` says what the arithmetic of the layer runs in. `values` are the
+    source's values that show its result and are still there in the candidate's file, each with the tensor that holds it
+    there, the one behind its activation first.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    values: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Candidate:
     """`name` is unique in a profile ("int8_static_conv"); `precision` is the profile's word for it ("int8_static").
 
-    `inputs` and `outputs` are the source's names, where the file's own differ (LiteRT).
+    `inputs` and `outputs` are the source's names, where the file's own differ (LiteRT). `recipe` holds, as JSON, what
+    a search found out: with it the same bytes are built again without searching.
     """
 
     name: str
@@ -21,6 +37,8 @@ class Candidate:
     data: bytes
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
 
     @property
     def title(self) -> str:
