@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from outrider_compiler import artifact, choose, documents, lock, measure, package, robustness
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import Workshop
 from outrider_compiler.errors import GateError, LockError, NothingBuiltError, UnchangedError, UsageError
+from outrider_compiler.figures import Figures
 from outrider_compiler.host import this_host
 from outrider_compiler.outcome import Outcome
 from outrider_compiler.package import Artifact, Blobs
@@ -26,6 +27,9 @@ from outrider_protocol.manifest import Descriptor, Index
 if TYPE_CHECKING:
     from outrider_compiler.pipeline import Inputs, Progress
     from outrider_compiler.request import BuildRequest
+
+
+LAYERED: Final = frozenset({"int8_static", "int8_mixed"})
 
 
 class Assembly:
@@ -80,17 +84,25 @@ class Assembly:
         choice = choose.choose(figures, self.gate, profile)
         if choice is None:
             raise GateError(f"{profile.name}: {choose.nothing_passes(figures, self.gate, profile)}")
+        self.say(f"{profile.name}: layer by layer")
         self.chosen[profile.name] = next(item for item in candidates if item.name == choice.chosen)
         self.built[profile.name] = candidates
         self.outcomes[profile.name] = Outcome(
             profile.name,
             profile.engine.name,
-            tuple(figures),
+            tuple(self._with_layers(profile, item, choice.chosen) for item in figures),
             (*absent, *failed),
             choice,
             choice.reason,
             robustness=self._robustness(profile),
         )
+
+    def _with_layers(self, profile: Profile, item: Figures, chosen: str) -> Figures:
+        """Figures layer by layer, of what was chosen and of the forms in static integers."""
+        if item.name == measure.BASELINE or (item.name != chosen and item.precision not in LAYERED):
+            return item
+        found = self.workshop.layers(self._asked(profile), item.name)
+        return replace(item, layers=tuple(figure.json() for figure in found))
 
     def _robustness(self, profile: Profile) -> dict[str, Any]:
         if not self.request.robustness:
@@ -114,8 +126,8 @@ class Assembly:
                 self.chosen[profile.name] = self._again(profile, outcome, outcome.choice.chosen)
 
     def _again(self, profile: Profile, outcome: Outcome, name: str) -> Candidate:
-        precision = next((item.precision for item in outcome.figures if item.name == name), None)
-        for item in self.workshop.build(profile, precision):
+        chosen = next(item for item in outcome.figures if item.name == name)
+        for item in self.workshop.build(profile, chosen.precision, chosen.recipe or None):
             if item.name == name and isinstance(item, Candidate):
                 return self.subject.raw_form(item, profile)
         raise LockError(f"{profile.name}: {name} cannot be built here")

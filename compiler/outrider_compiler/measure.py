@@ -59,7 +59,9 @@ def measure(
     timings = time_all(loaded, profile, truth.feeds, host)
     if measured is not None:
         timings = {c.name: measured.timing(sha256(c), timings[c.name]) for c in loaded.candidates}
-    return [_figures(c, loaded.runners[c.name], timings[c.name], truth) for c in loaded.candidates], loaded.failed
+    return [
+        _figures(c, loaded.runners[c.name], timings[c.name], truth, profile) for c in loaded.candidates
+    ], loaded.failed
 
 
 def load(candidates: list[Candidate], profile: Profile) -> Loaded:
@@ -118,8 +120,8 @@ def _once(runner: engines.Runner, one: Feeds) -> latency.Run:
     return lambda: runner.once(one)
 
 
-def _figures(candidate: Candidate, runner: engines.Runner, timing: Timing, truth: Truth) -> Figures:
-    share, fallback = operators.share_and_fallback(candidate)
+def _figures(candidate: Candidate, runner: engines.Runner, timing: Timing, truth: Truth, profile: Profile) -> Figures:
+    share, fallback = operators.share_and_fallback(candidate, profile)
     return Figures(
         name=candidate.name,
         precision=candidate.precision,
@@ -129,6 +131,7 @@ def _figures(candidate: Candidate, runner: engines.Runner, timing: Timing, truth
         quality=quality_of(runner.run(truth.feeds), truth),
         quantized_share=share,
         fallback=fallback,
+        recipe=candidate.recipe,
     )
 
 

@@ -1,15 +1,17 @@
-"""Ranges of every activation over the calibration set: minimum and maximum, on one thread, in file order.
+"""Ranges of activations over the calibration set: minimum and maximum, on one thread, in file order.
 
-Min/max and nothing cleverer: clipping calibrators cost accuracy on short, peaky sensor windows.
+Min/max and nothing cleverer: clipping calibrators cost accuracy on short, peaky sensor windows. Only the values that a
+form rounds are looked at: finding the extremes of a value takes longer than computing it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from outrider_compiler.data import DataSet, Feeds
-from outrider_compiler.engines import session_options
+from outrider_compiler.engines import PROVIDERS, session_options
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -29,25 +31,30 @@ class BatchReader:
         return next(self._batches, None)
 
 
-def ranges(model: ModelProto, data: DataSet, folder: Path, *, symmetric: bool) -> Any:
-    """`onnxruntime.quantization.TensorsData` of min and max per tensor."""
+def ranges(model: ModelProto, data: DataSet, folder: Path, *, symmetric: bool, values: Collection[str]) -> Any:
+    """`onnxruntime.quantization.TensorsData` of min and max of each of `values` that is a float."""
     import onnx
     import onnxruntime as ort
-    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     plain, augmented = folder / "calibrate.onnx", folder / "augmented.onnx"
     onnx.save_model(model, plain)
-    calibrator = create_calibrator(
-        plain,
-        None,
-        augmented_model_path=str(augmented),
-        calibrate_method=CalibrationMethod.MinMax,
-        extra_options={"symmetric": symmetric},
-    )
+    calibrator = _calibrator(values)(plain, None, augmented_model_path=str(augmented), symmetric=symmetric)
+    calibrator.augment_graph()
     options = session_options(threads=1, optimize=False)
-    calibrator.infer_session = ort.InferenceSession(str(augmented), options, providers=["CPUExecutionProvider"])
+    calibrator.infer_session = ort.InferenceSession(str(augmented), options, providers=PROVIDERS)
     calibrator.collect_data(BatchReader(data, fixed_batch(model) or BATCH))
     return calibrator.compute_data()
+
+
+def _calibrator(values: Collection[str]) -> Any:
+    from onnxruntime.quantization.calibrate import MinMaxCalibrater
+
+    class Chosen(MinMaxCalibrater):  # type: ignore[misc]  # the package has no types
+        def select_tensors_to_calibrate(self, model: ModelProto) -> Any:
+            found, infos = super().select_tensors_to_calibrate(model)
+            return found & set(values), infos
+
+    return Chosen
 
 
 def fixed_batch(model: ModelProto) -> int:

@@ -2,24 +2,27 @@
 
 1. An ONNX file cannot become a LiteRT model: converters from ONNX change operators and layouts behind one's back. A
    .tflite file ships as it is, as fp32.
-2. Conversion runs in a process of its own, like every foreign module.
-3. Static int8 uses plain min/max ranges: the quantizer's default calibrator clips.
+2. Conversion and quantization run in a process of their own, like every foreign module: one conversion for all forms.
+3. What each form is, `litert_recipes` says; how files are made small, `litert_slim`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from outrider_compiler.candidate import Candidate, NotBuilt
+from outrider_compiler.candidate import Candidate, Layer, NotBuilt
+from outrider_compiler.candidates.job import spread
 from outrider_compiler.data import DataSet
 from outrider_compiler.errors import SourceError
 from outrider_compiler.importers import child
 from outrider_compiler.importers.imported import Imported
 from outrider_compiler.importers.torch_source import EXPORT_TIMEOUT_S, run_child
+from outrider_profiles import Int8
 
 NEEDED: Final = {
     "litert_torch": "litert-torch",
@@ -27,7 +30,13 @@ NEEDED: Final = {
     "ai_edge_litert": "ai-edge-litert",
 }
 EXPORTER: Final = "outrider_compiler.candidates.litert_export"
-FORMS: Final = ("fp32", "int8_static")
+# Forms of each precision. `int8_weight` needs no fast integers, so an accelerator of integers alone has no use for it.
+FORMS: Final = {
+    "fp32": ("fp32",),
+    "int8_static": ("int8_static",),
+    "int8_dynamic": ("int8_dynamic", "int8_weight"),
+    "int16_activation": ("int16_activation",),
+}
 CALIBRATION_ROWS: Final = 256
 
 
@@ -37,56 +46,72 @@ def missing_packages() -> list[str]:
 
 
 def build(
-    imported: Imported, calibration: DataSet, precisions: tuple[str, ...], folder: Path
+    imported: Imported, calibration: DataSet, precisions: tuple[str, ...], int8: Int8, folder: Path
 ) -> list[Candidate | NotBuilt]:
-    """fp32 and int8_static, as far as `precisions` allows; reasons where they cannot be built."""
-    wanted = [name for name in FORMS if name in precisions]
+    """The forms of `precisions`; reasons where they cannot be built."""
+    wanted = {form: precision for precision in precisions for form in FORMS.get(precision, ())}
+    others = [NotBuilt(name, f"LiteRT's quantizer makes no {name}") for name in precisions if name not in FORMS]
+    reason = _obstacle(imported, set(wanted))
+    if reason:
+        return [*(NotBuilt(name, reason) for name in wanted), *others]
+    if imported.tflite is not None and set(wanted) == {"fp32"}:
+        return [Candidate("fp32", "fp32", "litert", imported.tflite), *others]
+    try:
+        _run(imported, calibration, list(wanted), int8, folder)
+    except SourceError as error:
+        failed = [NotBuilt(name, f"LiteRT conversion failed: {error}") for name in wanted]
+        return [*failed, *others]
+    return [*(_read(name, precision, imported, folder) for name, precision in wanted.items()), *others]
+
+
+def _obstacle(imported: Imported, wanted: set[str]) -> str:
+    if imported.torch is None and imported.tflite is None:
+        return "LiteRT is built from torch sources alone: give module:callable, a state dict, or a .tflite file"
+    absent = missing_packages() if imported.tflite is None or wanted != {"fp32"} else []
+    return f"the extra outrider-compiler[litert] is not installed (missing: {', '.join(absent)})" if absent else ""
+
+
+def _run(imported: Imported, calibration: DataSet, forms: list[str], int8: Int8, folder: Path) -> None:
+    """Let the child write the forms that `folder` lacks, each as `litert-FORM.tflite` with its layers or its reason."""
+    samples, plain = folder / "litert-calibration.npz", folder / "litert.tflite"
+    np.savez(samples, **spread(calibration, CALIBRATION_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
+    task: dict[str, Any] = {
+        "forms": {form: str(_path(folder, form)) for form in forms}, "samples": str(samples),
+        "per_channel": int8.per_channel, "full": int8.full,
+    }  # fmt: skip
+    if imported.torch is not None and not plain.is_file():
+        run_child(EXPORTER, imported.torch, plain, task=json.dumps(task))
+        return
     if imported.tflite is not None:
-        return [_from_file(name, imported.tflite, calibration, folder) for name in wanted]
-    reason = _obstacle(imported)
-    if reason or imported.torch is None:
-        return [NotBuilt(name, reason) for name in wanted]
-    samples = _samples(calibration, folder)
-    plain, int8 = folder / "fp32.tflite", folder / "int8.tflite"
-    more = {"int8": str(int8) if "int8_static" in wanted else "", "samples": str(samples)}
-    try:
-        run_child(EXPORTER, imported.torch, plain, **more)
-    except SourceError as error:
-        return [NotBuilt(name, f"LiteRT conversion failed: {error}") for name in wanted]
-    files = {"fp32": plain, "int8_static": int8}
+        plain.write_bytes(imported.tflite)
+    more = {
+        "task": json.dumps(task),
+        "out": str(plain),
+        "source": "file" if imported.tflite is not None else "converted",
+    }
+    child.run(EXPORTER, more, "the LiteRT model", EXPORT_TIMEOUT_S)
+
+
+def _path(folder: Path, form: str) -> Path:
+    return folder / f"litert-{form}.tflite"
+
+
+def _read(name: str, precision: str, imported: Imported, folder: Path) -> Candidate | NotBuilt:
+    path = _path(folder, name)
+    said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if "reason" in said:
+        return NotBuilt(name, said["reason"])
     inputs, outputs = _names(imported)
-    return [Candidate(name, name, "litert", files[name].read_bytes(), inputs, outputs) for name in wanted]
-
-
-def _samples(calibration: DataSet, folder: Path) -> Path:
-    path = folder / "litert-calibration.npz"
-    np.savez(path, **calibration.part(0, CALIBRATION_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
-    return path
-
-
-def _from_file(name: str, data: bytes, calibration: DataSet, folder: Path) -> Candidate | NotBuilt:
-    if name == "fp32":
-        return Candidate(name, name, "litert", data)
-    absent = missing_packages()
-    if absent:
-        return NotBuilt(name, f"the extra outrider-compiler[litert] is not installed (missing: {', '.join(absent)})")
-    plain, int8 = folder / "source.tflite", folder / "source-int8.tflite"
-    plain.write_bytes(data)
-    task = {"out": str(plain), "int8": str(int8), "samples": str(_samples(calibration, folder)), "source": "file"}
-    try:
-        child.run(EXPORTER, task, "the .tflite file", EXPORT_TIMEOUT_S)
-    except SourceError as error:
-        return NotBuilt(name, f"the quantizer refused: {error}")
-    return Candidate(name, name, "litert", int8.read_bytes())
+    layers = tuple(
+        Layer(item["name"], item["kind"], item["precision"], tuple((value, tensor) for value, tensor in item["values"]))
+        for item in said["layers"]
+    )
+    return Candidate(name, precision, "litert", path.read_bytes(), inputs, outputs, layers=layers)
 
 
 def _names(imported: Imported) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    graph = imported.model.graph
+    """The source's names; a .tflite file has its own."""
+    if imported.onnx is None:
+        return (), ()
+    graph = imported.onnx.graph
     return tuple(item.name for item in graph.input), tuple(item.name for item in graph.output)
-
-
-def _obstacle(imported: Imported) -> str:
-    if imported.torch is None:
-        return "LiteRT is built from torch sources alone: give module:callable, a state dict, or a .tflite file"
-    absent = missing_packages()
-    return f"the extra outrider-compiler[litert] is not installed (missing: {', '.join(absent)})" if absent else ""

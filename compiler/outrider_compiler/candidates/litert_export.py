@@ -1,23 +1,28 @@
-"""Child process: a torch module to LiteRT, fp32 and (where asked) static int8 of the same file.
+"""Child process: a torch module (or a float .tflite file) to LiteRT, in every form that is asked for.
 
-`python -m outrider_compiler.candidates.litert_export '{…, "out": "fp32.tflite", "int8": "int8.tflite", "samples": …}'`
+`python -m outrider_compiler.candidates.litert_export '{…, "out": "litert.tflite", "task": "{…}"}'`
 
-With `"source": "file"`, `out` is there already and is quantized alone.
-Inputs, outputs and softmax stay in float; ranges are plain minimum and maximum over the samples.
+1. `out` is converted once (`source` absent), is there from an earlier conversion (`"converted"`), or is a file that
+   came as it is (`"file"`) and ships as it is.
+2. Beside each form's file stands a JSON file with its layers, or with the reason why there is none.
+3. Ranges are plain minimum and maximum over the samples: the quantizer's default calibrator clips.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from outrider_compiler.candidates import litert_slim
+from outrider_compiler.candidates.litert_recipes import Board, recipe
 from outrider_compiler.importers import sandbox
 from outrider_compiler.importers.torch_export import input_names
 
-STAYS_FLOAT: Final = ("INPUT", "OUTPUT", "SOFTMAX")
+Rows = list[dict[str, Any]]
 
 
 def main() -> int:
@@ -29,12 +34,13 @@ def main() -> int:
 
 def work(task: dict[str, Any]) -> None:
     """Convert and quantize what the task names; raises `ChildRefusalError`."""
-    out = Path(task["out"])
+    out, asked = Path(task["out"]), json.loads(task["task"])
     sandbox.prepare(out.parent)
-    if task.get("source") != "file":
+    if "source" not in task:
         _convert(sandbox.make_module(task["architecture"], task["weights"], out.parent), task["example"], task["out"])
-    if task["int8"]:
-        Path(task["int8"]).write_bytes(_quantized(out, task["samples"]))
+    forms = _Forms(out.read_bytes(), asked, as_it_came=task.get("source") == "file")
+    for form, path in asked["forms"].items():
+        forms.write(form, Path(path))
 
 
 def _convert(module: Any, example: str, out: str) -> None:
@@ -55,49 +61,77 @@ def _convert(module: Any, example: str, out: str) -> None:
         ) from error
 
 
-def _quantized(plain: Path, samples: str) -> bytes:
-    from ai_edge_quantizer import calibrator, quantizer
-    from ai_edge_quantizer.utils import qsv_utils
+class _Forms:
+    """The forms of one float file; calibration runs once for those that need the same ranges."""
 
-    recipe = _recipe()
-    signature, names = _signature(plain)
-    measured = calibrator.Calibrator(plain.read_bytes(), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    measured.calibrate({signature: _rows(samples, names)}, recipe)
-    worker = quantizer.Quantizer(plain.read_bytes(), recipe.get_quantization_recipe())
-    return bytes(worker.quantize(measured.get_model_qsvs()).quantized_model)
+    def __init__(self, plain: bytes, asked: dict[str, Any], *, as_it_came: bool) -> None:
+        self.plain, self.as_it_came = plain, as_it_came
+        self.samples, self.board = asked["samples"], Board(asked["per_channel"], asked["full"])
+        self.names: dict[bytes, bytes] = {}
+        self.model = litert_slim.parsed(plain)
+        self.kinds = {kind for graph in self.model.subgraphs for kind, _ in litert_slim.operators(self.model, graph)}
+        if not as_it_came:
+            litert_slim.rename(self.model, self.names)
+
+    def write(self, form: str, path: Path) -> None:
+        """The form's file and its layers, or the reason why it has none."""
+        try:
+            data, model = self._made(form)
+        except (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+            said: dict[str, Any] = {"reason": f"the quantizer refused: {' '.join(str(error).split())[:200]}"}
+        else:
+            path.write_bytes(data)
+            originals = {short.decode(): long.decode() for long, short in self.names.items()}
+            said = {"layers": litert_slim.layers(model, originals)}
+            if form != "fp32" and not _has_integers(model):
+                said = {"reason": "nothing changed: no weight of the model could be quantized"}
+        path.with_suffix(".json").write_text(json.dumps(said), encoding="utf-8")
+
+    def _made(self, form: str) -> tuple[bytes, Any]:
+        if form == "fp32":
+            return (self.plain if self.as_it_came else litert_slim.packed(self.model)), self.model
+        model = litert_slim.parsed(self._quantized(recipe(form, self.kinds, self.board)))
+        litert_slim.free_outputs(model)
+        if not self.as_it_came:
+            litert_slim.rename(model, self.names)
+        return litert_slim.packed(model), model
+
+    def _quantized(self, manager: Any) -> bytes:
+        from ai_edge_quantizer import calibrator, quantizer
+        from ai_edge_quantizer.utils import qsv_utils
+
+        worker = quantizer.Quantizer(self.plain, manager.get_quantization_recipe())
+        if not manager.need_calibration():
+            return bytes(worker.quantize().quantized_model)
+        signature, names = self._signature()
+        measured = calibrator.Calibrator(self.plain, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+        measured.calibrate({signature: _rows(self.samples, names)}, manager)
+        return bytes(worker.quantize(measured.get_model_qsvs()).quantized_model)
+
+    def _signature(self) -> tuple[str, list[str]]:
+        """The file's only signature with the names of its inputs; raises `ValueError`."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=self.plain)
+        signatures = interpreter.get_signature_list()
+        if len(signatures) != 1:
+            raise ValueError(f"the file has {len(signatures)} signatures, one is needed to calibrate by")
+        if any(detail["quantization_parameters"]["scales"].size for detail in interpreter.get_tensor_details()):
+            raise ValueError("the file is quantized already: give the float file")
+        ((name, sides),) = signatures.items()
+        return str(name), list(sides["inputs"])
 
 
-def _signature(plain: Path) -> tuple[str, list[str]]:
-    """The file's only signature with the names of its inputs; raises `ChildRefusalError`."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(plain))
-    signatures = interpreter.get_signature_list()
-    if len(signatures) != 1:
-        raise sandbox.ChildRefusalError(f"the file has {len(signatures)} signatures", "One is needed to calibrate by.")
-    if any(detail["quantization_parameters"]["scales"].size for detail in interpreter.get_tensor_details()):
-        raise sandbox.ChildRefusalError("the file is quantized already", "Give the float file.")
-    ((name, sides),) = signatures.items()
-    return str(name), list(sides["inputs"])
-
-
-def _recipe() -> Any:
-    from ai_edge_quantizer import recipe_manager
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-    from ai_edge_quantizer.qtyping import TFLOperationName
-
-    recipe = recipe_manager.RecipeManager()
-    recipe.add_static_config(
-        regex=".*", operation_name=TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8
+def _has_integers(model: Any) -> bool:
+    """Whether a tensor of more than one dimension is quantized."""
+    return any(
+        tensor.quantization is not None and tensor.quantization.scale is not None and len(tensor.shape) > 1
+        for graph in model.subgraphs
+        for tensor in graph.tensors
     )
-    for name in STAYS_FLOAT:
-        recipe.add_quantization_config(
-            regex=".*", operation_name=TFLOperationName(name), algorithm_key=AlgorithmName.NO_QUANTIZE
-        )
-    return recipe
 
 
-def _rows(samples: str, names: list[str]) -> list[dict[str, Any]]:
+def _rows(samples: str, names: list[str]) -> Rows:
     """Samples under the file's names: its own, or `args_0`, `args_1`, … in the order of the data."""
     import numpy as np
 
