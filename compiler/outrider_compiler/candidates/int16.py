@@ -19,7 +19,9 @@ NAME: Final = "int16_activation"
 def build(job: Job) -> Candidate | NotBuilt:
     """The form, or why it does not exist."""
     try:
-        made = qdq.quantized(job.model, int8.everywhere(job), int8.ranges_of(job), job.target, bits=16)
+        nodes = int8.everywhere(job)
+        ranges = job.calibrate(frozenset(int8.touched(job.model, nodes)))
+        made = qdq.quantized(job.model, nodes, ranges, job.target, bits=16)
     except qdq.COMPLAINTS as error:
         return NotBuilt(NAME, f"the quantizer refused: {str(error)[:200]}")
     if not qdq.has_integer_weight(made):

@@ -120,12 +120,12 @@ def ranges_of(job: Job) -> Any:
     """Ranges of what the static forms round, whichever nodes they leave out."""
     if job.target.on_cpu:
         expanded, _ = expanded_without(job, ())
-        values = _touched(expanded, chains.chosen(expanded)) | {item.x for item in products.found(expanded)}
+        values = touched(expanded, chains.chosen(expanded)) | {item.x for item in products.found(expanded)}
         return gates.ranges_with_gates(expanded, job.calibrate(frozenset(values)))
-    return job.calibrate(frozenset(_touched(job.model, everywhere(job))))
+    return job.calibrate(frozenset(touched(job.model, everywhere(job))))
 
 
-def _touched(model: ModelProto, names: Collection[str]) -> set[str]:
+def touched(model: ModelProto, names: Collection[str]) -> set[str]:
     """What the nodes of these names read and give."""
     nodes = [node for node in model.graph.node if node.name in names]
     return {name for node in nodes for name in (*node.input, *node.output)}

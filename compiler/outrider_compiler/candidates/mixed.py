@@ -100,7 +100,7 @@ def _made(job: Job, places: list[int]) -> Candidate | NotBuilt:
     names = {nodes[place].name for place in places}
     made = int8.integers(job, names, keep_floats=True)
     if made is None:
-        return NotBuilt(NAME, "nothing would be left in integers: no layer bears 8 bits at this ratio")
+        return NotBuilt(NAME, "nothing worth it would be left in integers at the ratio that is asked for")
     return finished(NAME, NAME, made, job.model, {FLOATS: places})
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from outrider_compiler.candidates.links import Links, set_nodes
+from outrider_compiler.candidates.links import Links, add_weight, set_nodes
 from outrider_compiler.data import Feeds
 from outrider_compiler.engines import in_batches
 from outrider_compiler.normalise import copied
@@ -22,7 +22,8 @@ from outrider_protocol.manifest import TensorSpec
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-PREFIX = "outrider/switch/"
+PREFIX: Final = "outrider/switch/"
+PLAIN: Final = "/plain"
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,8 @@ def _switched(plain: ModelProto, qdq: ModelProto, pairs: list[Pair]) -> ModelPro
     from onnx import TensorProto, helper
 
     model, original = copied(qdq), Links(plain)
-    have = {tensor.name for tensor in model.graph.initializer}
-    wanted = {pair.value for pair in pairs if pair.value in original.weights}
-    model.graph.initializer.extend(original.weights[name] for name in sorted(wanted - have))
+    for name in sorted({pair.value for pair in pairs if pair.value in original.weights}):
+        add_weight(model, f"{name}{PLAIN}", original.array(name))
     by_restored = {pair.restored: (number, pair) for number, pair in enumerate(pairs)}
     links, nodes = Links(model), []
     for node in model.graph.node:
@@ -110,7 +110,8 @@ def _switch(node: NodeProto, number: int, pair: Pair, links: Links, original: Li
     name, rounded = node.output[0], f"{node.output[0]}/rounded"
     node.output[0] = rounded
     activation = _merged_activation(pair.value, links, original)
-    value = f"{pair.value}/active{number}" if activation is not None else pair.value
+    value = f"{pair.value}{PLAIN}" if pair.value in original.weights else pair.value
+    value = f"{pair.value}/active{number}" if activation is not None else value
     nodes = []
     if activation is not None:
         nodes.append(_again(activation, pair.value, value))
