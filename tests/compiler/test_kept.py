@@ -16,7 +16,7 @@ from outrider_compiler.candidate import Candidate
 from outrider_compiler.candidates import litert
 from outrider_compiler.engines import load
 from outrider_compiler.quality import sqnr_db
-from outrider_profiles import Load
+from outrider_profiles import Int8, Load
 from tests.compiler import graphs
 
 ARCHITECTURE = """
@@ -75,9 +75,7 @@ def test_integer_tokens_stay_integers(tmp_path: Path, kind: type, proto: int) ->
     assert inputs == [("tokens", kind.__name__, (-1, graphs.TOKENS)), ("scale", "float32", (-1, 1))]
     assert outputs == ["probabilities", "embedding"]
     profile = made.report()["profiles"]["x86-64-vnni"]
-    assert {"fp32", "int8_static", "int8_dynamic"} <= {item["name"] for item in profile["candidates"]}, profile[
-        "not_built"
-    ]
+    assert {"fp32", "int8_dynamic"} <= {item["name"] for item in profile["candidates"]}, profile["not_built"]
     made.verify()
 
 
@@ -127,12 +125,12 @@ def test_a_litert_file_is_quantized_too(tmp_path: Path) -> None:
     source, x = graphs.tflite(), np.random.default_rng(5).normal(size=(300, graphs.WIDTH)).astype(np.float32)
     np.savez(tmp_path / "calib.npz", x=x)
     imported = importers.Imported(None, "tflite", "sha256:0", tflite=source)
-    plain, int8 = litert.build(imported, data.load(tmp_path / "calib.npz"), ("fp32", "int8_static"), tmp_path)
+    plain, int8 = litert.build(imported, data.load(tmp_path / "calib.npz"), ("fp32", "int8_static"), Int8(), tmp_path)
     assert isinstance(plain, Candidate)
     assert plain.data == source
     assert isinstance(int8, Candidate), int8
     expected, got = (load(item, Load()).run({"x": x})["probabilities"] for item in (plain, int8))
     assert sqnr_db(expected, got) > 25
     again = importers.Imported(None, "tflite", "sha256:0", tflite=int8.data)
-    (refused,) = litert.build(again, data.load(tmp_path / "calib.npz"), ("int8_static",), tmp_path)
+    (refused,) = litert.build(again, data.load(tmp_path / "calib.npz"), ("int8_static",), Int8(), tmp_path)
     assert "quantized already" in str(vars(refused))

@@ -9,6 +9,7 @@ import pytest
 from outrider_compiler import data, importers
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import litert
+from outrider_profiles import Int8
 from tests.compiler.conftest import Kit
 
 ARCHITECTURE = """
@@ -37,7 +38,7 @@ def test_without_the_extra_the_report_says_so(kit: Kit, tmp_path: Path) -> None:
     imported = importers.Imported(
         importers.onnx_file.parse(kit.model.read_bytes(), "waves"), "torch", "sha256:0", source
     )
-    built = litert.build(imported, data.load(kit.calibration), ("fp32", "int8_static"), tmp_path)
+    built = litert.build(imported, data.load(kit.calibration), ("fp32", "int8_static"), Int8(), tmp_path)
     assert all(isinstance(item, NotBuilt) and "litert-torch" in item.reason for item in built)
 
 
@@ -54,7 +55,7 @@ def test_with_the_extra_both_forms_run(kit: Kit, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     example = data.load(kit.calibration)
     imported = importers.load("lite_arch_of_test:make", None, example, tmp_path)
-    plain, int8 = litert.build(imported, example, ("fp32", "int8_static"), tmp_path)
+    plain, int8 = litert.build(imported, example, ("fp32", "int8_static"), Int8(), tmp_path)
     assert isinstance(plain, Candidate)
     assert isinstance(int8, Candidate)
     source = load(Candidate("source", "fp32", "onnxruntime", imported.model.SerializeToString()), Load())

@@ -36,6 +36,7 @@ DENSE: Final = {"Gemm", "MatMul", "ReduceMean", "GlobalAveragePool", "Squeeze", 
 FOUND_AT_RUN_TIME: Final = ["Attention", "EmbedLayerNormalization", "Gather", "LSTM", "MatMul"]
 DYNAMIC: Final = {"MatMulInteger", "DynamicQuantizeLSTM", "QAttention", "DynamicQuantizeMatMul"}
 NOTHING: Final = "nothing changed: no weight of the model could be quantized"
+TOO_SMALL: Final = "nothing changed: no convolution or product is large enough to gain from integers here"
 
 
 def static(job: Job) -> list[Candidate | NotBuilt]:
@@ -61,7 +62,9 @@ def _form(name: str, job: Job, without: Collection[str] = ()) -> Candidate | Not
         made = integers(job, without)
     except qdq.COMPLAINTS as error:
         return NotBuilt(name, f"the quantizer refused: {str(error)[:200]}")
-    return finished(name, "int8_static", made, job.model) if made is not None else NotBuilt(name, NOTHING)
+    if made is None:
+        return NotBuilt(name, TOO_SMALL if job.target.on_cpu else NOTHING)
+    return finished(name, "int8_static", made, job.model)
 
 
 def integers(job: Job, without: Collection[str] = (), *, keep_floats: bool = False) -> ModelProto | None:
