@@ -35,7 +35,11 @@ class Recipe:
     shift: float = 0.06
 
 
-RECIPES: Final = {"plain": Recipe(20, 2e-3), "mobile": Recipe(30, 4e-3), "transformer": Recipe(30, 1e-3)}
+RECIPES: Final = {
+    "plain": Recipe(epochs=30, rate=3e-3),
+    "mobile": Recipe(epochs=40, rate=4e-3),
+    "transformer": Recipe(epochs=26, rate=7e-4, batch=16, turn_rad=0.2, stretch_ratio=0.15, shift=0.1),
+}
 
 
 def fit(name: str, train: Digits, seed: int) -> Net:
