@@ -106,11 +106,13 @@ def _to_integers(values: NDArray[Any], detail: dict[str, Any]) -> NDArray[Any]:
         return values
     scale, zero = detail["quantization"]
     limits = np.iinfo(detail["dtype"])
-    return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(detail["dtype"])
+    steps: NDArray[Any] = np.clip(np.round(values / scale) + zero, limits.min, limits.max)
+    return steps.astype(detail["dtype"])
 
 
 def _to_floats(values: NDArray[Any], detail: dict[str, Any]) -> NDArray[Any]:
     if not np.issubdtype(values.dtype, np.integer):
         return np.array(values)
     scale, zero = detail["quantization"]
-    return (values.astype(np.float32) - zero) * np.float32(scale)
+    floats: NDArray[Any] = (values.astype(np.float32) - zero) * np.float32(scale)
+    return floats

@@ -1,4 +1,4 @@
-"""Plain ONNX Runtime: `quant_pre_process`, then `quantize_static` with all its defaults (QDQ, s8 activations and weights).
+"""Plain ONNX Runtime: `quant_pre_process`, then `quantize_static` with all its defaults (QDQ, s8 everywhere).
 
 With `"tuned": true` as its guide advises for x86: u8 activations, s8 weights, per channel.
 Run as a script by the bench's environment: `onnxruntime_static.py '{"model", "samples", "out", "tuned"}'`.
@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization import QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 
-class Samples(CalibrationDataReader):
-    """One image at a time."""
+class Samples:
+    """One image at a time: as much of a `CalibrationDataReader` as is asked."""
 
     def __init__(self, path: str) -> None:
         with np.load(path) as archive:
