@@ -23,7 +23,7 @@ from examples.bench.digits.running import OUTPUTS, Answers, Running
 from outrider_profiles import Load
 
 SOURCE: Final = "fp32"
-ROUNDS: Final = 41
+ROUNDS: Final = 61
 VISIT_S: Final = 0.004
 RUNS_MIN: Final = 5
 

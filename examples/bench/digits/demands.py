@@ -36,11 +36,12 @@ class Times:
 
 
 def demands(cases: list[Case], planted: list[Planted], watch: Times) -> list[Demand]:
-    """All of them, for what was measured."""
+    """All of them, for the nets that were measured; at least one case."""
+    plain, transformer = ([case for case in cases if case.net == net] for net in ("plain", "transformer"))
     return [
         _never_slower(cases),
-        _plain([case for case in cases if case.net == "plain"]),
-        _transformer([case for case in cases if case.net == "transformer"]),
+        *([_plain(plain)] if plain else []),
+        *([_transformer(transformer)] if transformer else []),
         _sizes(cases),
         _litert(cases),
         _planted(planted),
@@ -71,7 +72,7 @@ def _never_slower(cases: list[Case]) -> Demand:
 
 
 def _plain(cases: list[Case]) -> Demand:
-    speed, drop = _least_speed(cases), max((drop_points(case, FAST) for case in cases), default=float("inf"))
+    speed, drop = _least_speed(cases), max(drop_points(case, FAST) for case in cases)
     return Demand(
         f"plain net on {FAST}, every seed",
         f"{speed:.2f}×, accuracy {-drop:+.2f} points at worst",
@@ -82,7 +83,7 @@ def _plain(cases: list[Case]) -> Demand:
 
 def _transformer(cases: list[Case]) -> Demand:
     speed = _least_speed(cases)
-    noise = min((worst_db(case.figures[FAST][OURS]) for case in cases), default=0.0)
+    noise = min(worst_db(case.figures[FAST][OURS]) for case in cases)
     return Demand(
         f"transformer on {FAST}, every seed",
         f"{speed:.2f}×, {noise:.1f} dB at the worse output",
@@ -92,7 +93,7 @@ def _transformer(cases: list[Case]) -> Demand:
 
 
 def _least_speed(cases: list[Case]) -> float:
-    return min((case.figures[FAST][OURS].speed_up[0] for case in cases), default=0.0)
+    return min(case.figures[FAST][OURS].speed_up[0] for case in cases)
 
 
 def _sizes(cases: list[Case]) -> Demand:
@@ -136,6 +137,6 @@ def _planted(found: list[Planted]) -> Demand:
 
 
 def _time(title: str, times: list[Times], limit_s: float) -> Demand:
-    longest = max(times, key=lambda item: item.wall_s, default=Times(float("inf"), 0.0))
+    longest = max(times, key=lambda item: item.wall_s)
     said = f"{longest.wall_s:.0f} s at most ({longest.cpu_s:.0f} s of CPU)"
     return Demand(title, said, f"≤ {limit_s:g} s", longest.wall_s <= limit_s)

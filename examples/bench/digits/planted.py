@@ -30,6 +30,10 @@ NET: Final = "plain"
 INK: Final = np.float32(0.75)
 TOOL: Final = Peer("NNCF `quantize_with_accuracy_control`", "nncf_quantize.py")
 DISJOINT_WORDS: Final = "stand in both"
+TOOL_DROP: Final = 0.01
+"""NNCF's default `max_drop`."""
+LOSS: Final = 0.005
+"""More than this share of held-out digits lost is a failure."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,13 @@ class Planted:
 
     @property
     def shows(self) -> bool:
-        """The tool accepts, it fails on held-out digits, and we refuse it in all three ways."""
+        """The tool accepts, it fails on held-out digits; we refuse it in all three ways, and what ships does not."""
         accepted = self.seen["before"] - self.seen["after"] <= TOOL_DROP
-        fails = self.held_out[SOURCE].accuracy - self.tool.accuracy > Gate().accuracy_drop_max
         refused = bool(self.missed) and self.same_refused and "chosen" not in self.int8_verdicts.values()
-        return accepted and fails and refused
+        return accepted and refused and self._lost(TOOL.title) > LOSS and self._lost(OURS) <= LOSS
 
-
-TOOL_DROP: Final = 0.01
-"""NNCF's default `max_drop`."""
+    def _lost(self, name: str) -> float:
+        return self.held_out[SOURCE].accuracy - self.held_out[name].accuracy
 
 
 def run(seed: int, split: Split, place: Place, say: Say) -> Planted:
