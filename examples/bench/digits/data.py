@@ -31,7 +31,7 @@ PLACES: Final = "lib*/python3*/site-packages/sklearn/datasets/data/digits.csv.gz
 CLASSES: Final = tuple("0123456789")
 SIDE: Final = 32
 GREYS: Final = 16.0
-FORMS: Final = (0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 1544, 1667)
+FORMS: Final = (0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 1545, 1667)
 """First image of each copy of the form."""
 FORMS_TO_TEACH: Final = 8
 FORMS_TO_JUDGE: Final = 4
