@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from examples.bench.digits import data, demands, running
+from examples.bench.digits import data, demands, kept, running
 from examples.bench.digits.builds import BOARDS, FAST, LITERT
 from examples.bench.digits.case import ARCHITECTURES, OURS, Case
 from examples.bench.digits.compare import SOURCE, Found
@@ -191,3 +191,11 @@ def test_kept_fp32_is_not_slower() -> None:
 def test_slow_demo_fails_its_demand() -> None:
     """Twelve seconds for the demo's net."""
     assert not judged(*GOOD, watch_s=12.1)["the demo's net compiles for three boards"].holds
+
+
+def test_a_case_comes_back_from_disk(tmp_path: Path) -> None:
+    """A run that was cut short goes on with the same figures."""
+    whole = case("plain", found(noise=float("inf")))
+    kept.keep(tmp_path, whole)
+    assert kept.kept(tmp_path, "plain", 0) == whole
+    assert kept.kept(tmp_path, "plain", 1) is None

@@ -1,9 +1,9 @@
-"""The compiler beside other tools: `python -m examples.bench.digits --peers .venv-bench [--seeds 0-2] [--nets …]`.
+"""The compiler beside other tools: `python -m examples.bench.digits --peers .venv-bench`.
 
 Three nets on scikit-learn's digits, each fitted on eight hands and judged on four others. For each net and seed the
 compiler builds for three boards; ONNX Runtime's quantizer, NNCF and ai-edge-quantizer quantize the same fp32 files with
 the same calibration images; all files run interleaved in one process. Prints the tables, and ends with 1 where
-something that must be shown does not hold.
+something that must be shown does not hold. `--resume` goes on after a run that was cut short.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 import torch
 
-from examples.bench.digits import builds, case, data, demands, page, planted, train
+from examples.bench.digits import builds, case, data, demands, kept, page, planted, train
 from examples.bench.digits.builds import BOARDS, ROOT, Model
 from examples.bench.digits.case import Case, Place
 from examples.bench.digits.data import Digits
@@ -67,6 +67,17 @@ def machine() -> str:
     )
 
 
+def measured(net: str, seed: int, digits: Digits, place: Place, *, resume: bool) -> Case:
+    """A case, from an earlier run where `resume` allows it and it is there."""
+    folder = OUT / "cases"
+    earlier = kept.kept(folder, net, seed) if resume else None
+    if earlier is not None:
+        return earlier
+    found = case.run(net, seed, data.split(digits, seed), place, say)
+    kept.keep(folder, found)
+    return found
+
+
 def lines(cases: list[Case], traps: list[planted.Planted], watch: Times, flattered: dict[str, float]) -> Iterator[str]:
     """The page."""
     yield from page.demands(demands.demands(cases, traps, watch))
@@ -85,17 +96,17 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, required=True, help="the environment of `make setup-bench`")
     parser.add_argument("--seeds", default="0-2", help="first-last")
     parser.add_argument("--nets", default=",".join(NETS), help="some of the nets, comma-separated")
+    parser.add_argument("--resume", action="store_true", help="take what an earlier run measured, cut short or not")
     asked = parser.parse_args()
     first, _, last = asked.seeds.partition("-")
     seeds, names = range(int(first), int(last or first) + 1), asked.nets.split(",")
     torch.set_num_threads(1)
     place = Place(OUT / "weights", OUT / "scratch", asked.peers)
     digits = data.load(data.find(asked.peers))
-    splits = {seed: data.split(digits, seed) for seed in seeds}
     flattered = by_image(digits, names, seeds[0], place)
     watch = watch_build(place)
-    cases = [case.run(name, seed, splits[seed], place, say) for name in names for seed in seeds]
-    traps = [planted.run(seed, splits[seed], place, say) for seed in seeds]
+    cases = [measured(name, seed, digits, place, resume=asked.resume) for name in names for seed in seeds]
+    traps = [planted.run(seed, data.split(digits, seed), place, say) for seed in seeds]
     sys.stdout.write("\n".join(lines(cases, traps, watch, flattered)) + "\n")
     return 0 if all(item.holds for item in demands.demands(cases, traps, watch)) else 1
 
