@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-bench
+PEERS_READY := $(PEERS)/.ready
 DISTRIBUTIONS := protocol firmware_profiles compiler fleet_server agent
 
 # The interpreter that makes the virtual environment: the first that is 3.11 or newer.
@@ -74,7 +76,7 @@ soak: $(READY) ## Break each claim of the demo for real; each must end in failur
 
 ##@ Figures and pages
 
-bench: bench-local-api bench-supervisor bench-drift bench-calibration ## Every figure in docs/benchmarks, measured here
+bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-compiler ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
@@ -88,6 +90,9 @@ bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the w
 bench-calibration: $(READY) ## What accuracy alone overlooks when calibration data is broken
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.calibration $(ARGS) | tee bench-out/calibration.md
 
+bench-compiler: $(READY) $(PEERS_READY) ## Three nets on the digits beside ONNX Runtime's quantizer, NNCF and ai-edge-quantizer
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.digits --peers $(PEERS) $(ARGS) | tee bench-out/compiler.md
+
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
 	@$(BIN)/python -m docs.generate
 
@@ -98,8 +103,10 @@ setup: $(READY) ## Virtual environment, pinned packages, the five distributions
 setup-litert: $(READY) ## The compiler's LiteRT exporter as well (about 1 GB)
 	@$(PIP) -c constraints.txt -r constraints-litert.txt
 
+setup-bench: $(PEERS_READY) ## What bench-compiler compares with, in an environment of its own (.venv-bench)
+
 clean: ## Remove what the commands above made, the virtual environments too
-	@rm -rf $(VENV) .demo bench-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(PEERS) .demo bench-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## This list
@@ -118,5 +125,11 @@ $(READY): constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@$(PIP) --no-deps --no-build-isolation $(DISTRIBUTIONS:%=-e ./%)
 	@touch $@
 
+$(PEERS_READY): constraints-bench.txt
+	@echo "setting up $(PEERS): the tools that the compiler is compared with"
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install -qq --no-deps -r $<
+	@touch $@
+
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration docs setup setup-litert clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-compiler docs setup setup-litert setup-bench clean help
