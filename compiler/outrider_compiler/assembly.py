@@ -15,6 +15,7 @@ from outrider_compiler import artifact, choose, documents, lock, measure, normal
 from outrider_compiler.candidate import Candidate, NotBuilt
 from outrider_compiler.candidates import Workshop
 from outrider_compiler.errors import GateError, LockError, NothingBuiltError, UnchangedError, UsageError
+from outrider_compiler.figures import Figures
 from outrider_compiler.host import this_host
 from outrider_compiler.outcome import Outcome
 from outrider_compiler.package import Artifact, Blobs
@@ -24,16 +25,19 @@ from outrider_profiles import Profile
 from outrider_protocol.manifest import Descriptor, Index
 
 if TYPE_CHECKING:
-    from outrider_compiler.pipeline import Inputs, Progress
+    from outrider_compiler.pipeline import Inputs
+    from outrider_compiler.progress import Progress
     from outrider_compiler.request import BuildRequest
 
 
 class Assembly:
     """One build; call `measure_all` or `follow`, then `write`."""
 
-    def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
-        self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
-        self.folder = folder
+    def __init__(
+        self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, progress: Progress
+    ) -> None:
+        self.request, self.inputs, self.subject = request, inputs, subject
+        self.folder, self.progress, self.say = folder, progress, progress.say
         simplified = normalise.simplify(subject.imported.model)
         self.workshop = Workshop(subject.imported, simplified, subject.calibration, folder)
         self.gate = replace(request.gate, unmeasured_latency=request.for_bench or request.gate.unmeasured_latency)
@@ -45,7 +49,7 @@ class Assembly:
         """Build, measure and choose for every profile; raises `GateError` or `NothingBuiltError`."""
         for profile in self.inputs.profiles:
             self.say(f"{profile.name}: building candidates")
-            built = self.workshop.build(self._asked(profile))
+            built = self.workshop.build(self._asked(profile), step=self.progress.step)
             candidates = [item for item in built if isinstance(item, Candidate)]
             absent = [item for item in built if isinstance(item, NotBuilt)]
             self._check_asked(profile, candidates, absent)
@@ -77,21 +81,35 @@ class Assembly:
     def _measure(self, profile: Profile, candidates: list[Candidate], absent: list[NotBuilt]) -> None:
         self.say(f"{profile.name}: measuring {len(candidates)} candidates")
         external = self.inputs.measured.get(profile.name)
-        figures, failed = measure.measure(candidates, profile, self.subject.truth, this_host(), external)
+        truth, step = self.subject.truth, self.progress.step
+        figures, failed = measure.measure(candidates, profile, truth, this_host(), external, step)
         choice = choose.choose(figures, self.gate, profile)
         if choice is None:
-            raise GateError(f"{profile.name}: {choose.nothing_passes(figures, self.gate, profile)}")
+            raise self._refused(profile, figures, (*absent, *failed))
         self.chosen[profile.name] = next(item for item in candidates if item.name == choice.chosen)
         self.built[profile.name] = candidates
-        self.outcomes[profile.name] = Outcome(
-            profile.name,
-            profile.engine.name,
-            tuple(figures),
-            (*absent, *failed),
-            choice,
-            choice.reason,
-            robustness=self._robustness(profile),
+        self._decided(
+            Outcome(
+                profile.name,
+                profile.engine.name,
+                tuple(figures),
+                (*absent, *failed),
+                choice,
+                choice.reason,
+                robustness=self._robustness(profile),
+            )
         )
+
+    def _decided(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.profile] = outcome
+        self.progress.outcome(outcome)
+
+    def _refused(self, profile: Profile, figures: list[Figures], absent: tuple[NotBuilt, ...]) -> GateError:
+        """Nothing may ship for this profile: the onlooker still learns what was measured."""
+        why = choose.nothing_passes(figures, self.gate, profile)
+        missed = choose.all_refusals(figures, self.gate, profile)
+        self._decided(Outcome(profile.name, profile.engine.name, tuple(figures), absent, None, why, refusals=missed))
+        return GateError(f"{profile.name}: {why}")
 
     def _robustness(self, profile: Profile) -> dict[str, Any]:
         if not self.request.robustness:
@@ -101,7 +119,7 @@ class Assembly:
 
     def _skip(self, profile: Profile, absent: list[NotBuilt]) -> None:
         why = "not built: " + "; ".join(sorted({item.reason for item in absent}))
-        self.outcomes[profile.name] = Outcome(profile.name, profile.engine.name, (), tuple(absent), None, why)
+        self._decided(Outcome(profile.name, profile.engine.name, (), tuple(absent), None, why))
         self.say(f"{profile.name}: {why}")
 
     def follow(self, locked: lock.Lock) -> None:
@@ -127,7 +145,7 @@ class Assembly:
         blobs = Blobs()
         artifacts = [self._artifact(blobs, profile) for profile in self.inputs.profiles if profile.name in self.chosen]
         made = self.locked()
-        value = content.report(made, self.subject.truth)
+        value = content.report(made, self.subject.truth, self.inputs.profiles)
         text, html = content.encode(value), page.render(value)
         referrers = [item for made_for in artifacts for item in self._referrers(blobs, made_for, made, text, html)]
         listed = {made_for.profile: made_for.descriptor for made_for in artifacts}

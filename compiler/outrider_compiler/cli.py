@@ -72,8 +72,8 @@ def build(as_json: bool, classes: str, limits: tuple[str, ...], **options: Any) 
 
     console, gate = Console(), Gate().with_limits(limits)
     request = BuildRequest(source=options.pop("model"), classes=class_names(classes), gate=gate, **options)
-    with console.progress() as say:
-        release = run(request, say)
+    with console.progress() as progress:
+        release = run(request, progress)
     report = release.report()
     if as_json:
         click.echo(json.dumps({"out": str(release.directory), **report}))

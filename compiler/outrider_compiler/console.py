@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from outrider_compiler.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from outrider_compiler.outcome import Outcome
 
 TABLE_WIDTH: Final = 110
 
@@ -16,15 +23,18 @@ class Console:
     """What people see of a build."""
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str], None]]:
-        """Yields a function that says what is being done."""
+    def progress(self) -> Iterator[Progress]:
+        """An onlooker of the build: a bar on a terminal, a line for each stage elsewhere."""
         if not sys.stderr.isatty():
-            yield lambda text: click.echo(f"· {text}", err=True)
+            yield Lines()
             return
         from rich.console import Console as Terminal
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
 
-        with Terminal(stderr=True).status("starting") as status:
-            yield status.update
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Bars(*columns, TimeElapsedColumn(), console=Terminal(stderr=True), transient=True) as bars:
+            yield Bar(bars)
 
     def table(self, report: dict[str, Any]) -> None:
         """The verdicts of a report."""
@@ -42,6 +52,45 @@ class Console:
             terminal.print(table if profile["candidates"] else f"[bold]{name}[/bold]")
             terminal.print(profile["reason"], markup=False, highlight=False)
             terminal.print()
+
+
+class Lines:
+    """A line for each stage, for logs."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+        click.echo(f"· {text}", err=True)
+
+    def step(self, done: int, total: int) -> None:
+        """A log needs no counting."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """The table comes at the end."""
+
+
+class Bar:
+    """One bar, begun anew with each stage; its stages so far stay above it as lines with their time."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task = bars.add_task("starting", total=None)
+
+    def say(self, text: str) -> None:
+        """Begin a stage whose length is unknown yet."""
+        from rich.markup import escape
+
+        self._bars.reset(self._task, description=escape(text), total=None, completed=0)
+
+    def step(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._bars.update(self._task, completed=done, total=total)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Leave a line that stays."""
+        from rich.markup import escape
+
+        chosen = outcome.choice.chosen if outcome.choice else "no artifact"
+        self._bars.console.print(f"{escape(outcome.profile)}: {escape(chosen)}", highlight=False)
 
 
 def _cells(item: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from outrider_compiler.candidates.calibrate import ranges
 from outrider_compiler.data import DataSet
 from outrider_compiler.importers.imported import Imported
 from outrider_compiler.normalise import convert, copied, opset_of
+from outrider_compiler.progress import Step, uncounted
 from outrider_profiles import Profile
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Workshop:
         self._kept: dict[tuple[Any, ...], Built] = {}
         self._ranges: dict[tuple[Form, bool], Any] = {}
 
-    def build(self, profile: Profile, only: str | None = None) -> Built:
+    def build(self, profile: Profile, only: str | None = None, step: Step = uncounted) -> Built:
         """fp32, then every other precision that the profile allows, or `only` one; raises `UnsupportedModelError`."""
         precisions = (only,) if only else ("fp32", *(name for name in profile.precisions if name != "fp32"))
         if profile.engine.name == "litert":
@@ -39,7 +40,8 @@ class Workshop:
         model = convert(copied(self.simplified), profile)
         form = (opset_of(model), int(model.ir_version))
         built: Built = []
-        for precision in precisions:
+        for done, precision in enumerate(precisions):
+            step(done, len(precisions))
             built += self._once((precision, form, profile.int8), partial(self._form, precision, model, form, profile))
         return built
 
