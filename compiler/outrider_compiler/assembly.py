@@ -40,7 +40,7 @@ class Assembly:
         self.folder, self.progress, self.say = folder, progress, progress.say
         simplified = normalise.simplify(subject.imported.model)
         self.workshop = Workshop(subject.imported, simplified, subject.calibration, folder)
-        self.gate = replace(request.gate, unmeasured_latency=request.for_bench or request.gate.unmeasured_latency)
+        self.gate = request.judging
         self.outcomes: dict[str, Outcome] = {}
         self.chosen: dict[str, Candidate] = {}
         self.built: dict[str, list[Candidate]] = {}

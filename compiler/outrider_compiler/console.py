@@ -53,6 +53,29 @@ class Console:
             terminal.print(profile["reason"], markup=False, highlight=False)
             terminal.print()
 
+    def side_by_side(self, comparison: dict[str, Any]) -> None:
+        """Two releases, on stdout."""
+        from rich.console import Console as Terminal
+        from rich.markup import escape
+        from rich.table import Table
+
+        from outrider_compiler.report import side_by_side
+
+        terminal = Terminal(soft_wrap=True)
+        terminal.width = max(terminal.width, TABLE_WIDTH)
+        terminal.print(f"[bold]{escape(side_by_side.title(comparison))}[/bold]", highlight=False)
+        for text in side_by_side.notes(comparison):
+            terminal.print(text, markup=False, highlight=False)
+        changed = side_by_side.differences(comparison)
+        parts = {name: side_by_side.rows(profile) for name, profile in comparison["profiles"].items()}
+        for name, rows in [*parts.items(), *([("what else differs", changed)] if changed else [])]:
+            table = Table(title=escape(name), title_justify="left", show_edge=False)
+            for column in ("", "A", "B", "B beside A"):
+                table.add_column(column)
+            for row in rows:
+                table.add_row(*map(escape, row))
+            terminal.print(table)
+
 
 class Lines:
     """A line for each stage, for logs."""
@@ -94,7 +117,7 @@ class Bar:
 
 
 def _cells(item: dict[str, Any]) -> list[str]:
-    lowest, primary = min(item["sqnr_db"].values()), item["metrics"][item["primary"]]["value"]
+    lowest, primary = min(item["sqnr_db"].values(), default=0.0), item["metrics"][item["primary"]]["value"]
     return [
         item["name"],
         str(item["size_bytes"]),

@@ -47,7 +47,7 @@ class View:
         candidates = profile["candidates"]
         chosen = next((item for item in candidates if item["name"] == profile["chosen"]), None)
         return cls(
-            reason=_reason(profile),
+            reason=wording.reason(profile),
             chosen=chosen,
             base=next((item for item in candidates if item["name"] == BASELINE), None),
             primary=evaluation["primary"],
@@ -62,13 +62,6 @@ class View:
             layered=[item for item in candidates if item["layers"]],
             fallen=[item for item in candidates if item["fallback"]],
         )
-
-
-def _reason(profile: Json) -> str:
-    """The reason; where fp32 is kept its first words, because every refusal follows on the page."""
-    reason: str = profile["reason"]
-    refused = [text for item in profile["candidates"] for text in item["refusals"] if text in reason]
-    return reason.partition(": ")[0] + "; what each other candidate missed stands below." if refused else reason
 
 
 def _worst(parts: list[Json]) -> Json | None:

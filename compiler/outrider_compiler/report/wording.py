@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Any, Final
 
 SIZES: Final = ("B", "kB", "MB", "GB", "TB")
 TIMES: Final = ("µs", "ms", "s")
@@ -79,6 +79,13 @@ def unit(primary: str) -> str:
 def short(text: str) -> str:
     """A round number without its zeros behind the point ("20.0 kB" is "20 kB")."""
     return re.sub(r"\.0+(?!\d)|(\.\d*?[1-9])0+(?!\d)", r"\1", text)
+
+
+def reason(profile: dict[str, Any]) -> str:
+    """Why, in short: where the reason repeats what candidates missed, its first words; the refusals stand below."""
+    whole: str = profile["reason"]
+    refused = [text for item in profile["candidates"] for text in item["refusals"] if text in whole]
+    return f"{whole.partition(': ')[0]}; what each candidate missed stands below" if refused else whole
 
 
 def words(name: str) -> str:
