@@ -23,9 +23,13 @@ EPSILON: Final = 1e-9
 
 def compare(a: Release, b: Release) -> Json:
     """Verify both and compare; raises `LayoutError`."""
-    reports = [_verified(release) for release in (a, b)]
+    return compare_reports(_verified(a), _verified(b))
+
+
+def compare_reports(a: Json, b: Json) -> Json:
+    """Compare two values of report.json; raises `LayoutError` for one of another form."""
     try:
-        return _compare(*reports)
+        return _compare(a, b)
     except (KeyError, TypeError, AttributeError) as error:
         raise LayoutError(f"a report lacks {error}", "It was written by another version of the compiler.") from error
 

@@ -130,4 +130,6 @@ def _typed(kind: str, value: Any) -> Any:
     if kind.startswith("tuple["):
         each = (value,) if isinstance(value, str | Path) else value
         return tuple(_typed(kind.removeprefix("tuple[").partition(",")[0], item) for item in each)
+    if kind == "str" and isinstance(value, Path):
+        return str(value)
     return Path(value) if kind.startswith("Path") and isinstance(value, str) else value

@@ -61,7 +61,7 @@ def _closeness(item: Json, gate: Json) -> Iterator[Limit]:
     measured, allowed = (wording.digits(value, 3) for value in (item["agreement"], least))
     yield Limit("agreement_min", "agreement with the source", measured, f"≥ {allowed}", item["agreement"] >= least)
     if item["sqnr_db"]:
-        output, worst = min(item["sqnr_db"].items(), key=lambda pair: float(pair[1]))
+        output, worst = min(sorted(item["sqnr_db"].items()), key=lambda pair: float(pair[1]))
         least = gate["sqnr_min_db"]
         measured = f"{wording.decibels(worst)} ({output})"
         yield Limit("sqnr_min_db", "signal to noise of outputs", measured, f"≥ {least:g} dB", worst >= least)
