@@ -25,7 +25,8 @@ from outrider_profiles import Profile
 from outrider_protocol.manifest import Descriptor, Index
 
 if TYPE_CHECKING:
-    from outrider_compiler.pipeline import Inputs, Progress
+    from outrider_compiler.pipeline import Inputs
+    from outrider_compiler.progress import Progress
     from outrider_compiler.request import BuildRequest
 
 
@@ -35,11 +36,13 @@ LAYERED: Final = frozenset({"int8_static", "int8_mixed"})
 class Assembly:
     """One build; call `measure_all` or `follow`, then `write`."""
 
-    def __init__(self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, say: Progress) -> None:
-        self.request, self.inputs, self.subject, self.say = request, inputs, subject, say
-        self.folder = folder
+    def __init__(
+        self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, progress: Progress
+    ) -> None:
+        self.request, self.inputs, self.subject = request, inputs, subject
+        self.folder, self.progress, self.say = folder, progress, progress.say
         self.workshop = Workshop(subject.imported, subject.imported.simplified, subject.prepared, folder)
-        self.gate = replace(request.gate, unmeasured_latency=request.for_bench or request.gate.unmeasured_latency)
+        self.gate = request.judging
         self.outcomes: dict[str, Outcome] = {}
         self.chosen: dict[str, Candidate] = {}
         self.built: dict[str, list[Candidate]] = {}
@@ -48,7 +51,7 @@ class Assembly:
         """Build, measure and choose for every profile; raises `GateError` or `NothingBuiltError`."""
         for profile in self.inputs.profiles:
             self.say(f"{profile.name}: building candidates")
-            built = self.workshop.build(self._asked(profile))
+            built = self.workshop.build(self._asked(profile), step=self.progress.step)
             candidates = [self.subject.raw_form(item, profile) for item in built if isinstance(item, Candidate)]
             absent = [item for item in built if isinstance(item, NotBuilt)]
             self._check_asked(profile, candidates, absent)
@@ -80,21 +83,24 @@ class Assembly:
     def _measure(self, profile: Profile, candidates: list[Candidate], absent: list[NotBuilt]) -> None:
         self.say(f"{profile.name}: measuring {len(candidates)} candidates")
         external = self.inputs.measured.get(profile.name)
-        figures, failed = measure.measure(candidates, profile, self.subject.truth, this_host(), external)
+        truth, step = self.subject.truth, self.progress.step
+        figures, failed = measure.measure(candidates, profile, truth, this_host(), external, step)
         choice = choose.choose(figures, self.gate, profile)
         if choice is None:
-            raise GateError(f"{profile.name}: {choose.nothing_passes(figures, self.gate, profile)}")
+            raise self._refused(profile, figures, (*absent, *failed))
         self.say(f"{profile.name}: layer by layer")
         self.chosen[profile.name] = next(item for item in candidates if item.name == choice.chosen)
         self.built[profile.name] = candidates
-        self.outcomes[profile.name] = Outcome(
-            profile.name,
-            profile.engine.name,
-            tuple(self._with_layers(profile, item, choice.chosen) for item in figures),
-            (*absent, *failed),
-            choice,
-            choice.reason,
-            robustness=self._robustness(profile),
+        self._decided(
+            Outcome(
+                profile.name,
+                profile.engine.name,
+                tuple(self._with_layers(profile, item, choice.chosen) for item in figures),
+                (*absent, *failed),
+                choice,
+                choice.reason,
+                robustness=self._robustness(profile),
+            )
         )
 
     def _with_layers(self, profile: Profile, item: Figures, chosen: str) -> Figures:
@@ -104,6 +110,17 @@ class Assembly:
         found = self.workshop.layers(self._asked(profile), item.name)
         return replace(item, layers=tuple(figure.json() for figure in found))
 
+    def _decided(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.profile] = outcome
+        self.progress.outcome(outcome)
+
+    def _refused(self, profile: Profile, figures: list[Figures], absent: tuple[NotBuilt, ...]) -> GateError:
+        """Nothing may ship for this profile: the onlooker still learns what was measured."""
+        why = choose.nothing_passes(figures, self.gate, profile)
+        missed = choose.all_refusals(figures, self.gate, profile)
+        self._decided(Outcome(profile.name, profile.engine.name, tuple(figures), absent, None, why, refusals=missed))
+        return GateError(f"{profile.name}: {why}")
+
     def _robustness(self, profile: Profile) -> dict[str, Any]:
         if not self.request.robustness:
             return {}
@@ -112,7 +129,7 @@ class Assembly:
 
     def _skip(self, profile: Profile, absent: list[NotBuilt]) -> None:
         why = "not built: " + "; ".join(sorted({item.reason for item in absent}))
-        self.outcomes[profile.name] = Outcome(profile.name, profile.engine.name, (), tuple(absent), None, why)
+        self._decided(Outcome(profile.name, profile.engine.name, (), tuple(absent), None, why))
         self.say(f"{profile.name}: {why}")
 
     def follow(self, locked: lock.Lock) -> None:
@@ -138,7 +155,7 @@ class Assembly:
         blobs = Blobs()
         artifacts = [self._artifact(blobs, profile) for profile in self.inputs.profiles if profile.name in self.chosen]
         made = self.locked()
-        value = content.report(made, self.subject.truth)
+        value = content.report(made, self.subject.truth, self.inputs.profiles)
         text, html = content.encode(value), page.render(value)
         referrers = [item for made_for in artifacts for item in self._referrers(blobs, made_for, made, text, html)]
         listed = {made_for.profile: made_for.descriptor for made_for in artifacts}

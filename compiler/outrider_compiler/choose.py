@@ -40,7 +40,7 @@ class Choice:
 def choose(figures: list[Figures], gate: Gate, profile: Profile) -> Choice | None:
     """The choice, or None where not even fp32 is admitted; `figures` holds fp32."""
     base = baseline(figures)
-    refusals = {item.name: refusals_of(item, base, gate, profile) for item in figures}
+    refusals = all_refusals(figures, gate, profile)
     admitted = [item for item in figures if not refusals[item.name]]
     if not admitted:
         return None
@@ -52,6 +52,12 @@ def choose(figures: list[Figures], gate: Gate, profile: Profile) -> Choice | Non
 def baseline(figures: list[Figures]) -> Figures:
     """fp32, with which the others are compared."""
     return next(item for item in figures if item.name == BASELINE)
+
+
+def all_refusals(figures: list[Figures], gate: Gate, profile: Profile) -> dict[str, list[str]]:
+    """Every limit that each candidate misses."""
+    base = baseline(figures)
+    return {item.name: refusals_of(item, base, gate, profile) for item in figures}
 
 
 def nothing_passes(figures: list[Figures], gate: Gate, profile: Profile) -> str:

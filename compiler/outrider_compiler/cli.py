@@ -1,6 +1,6 @@
 """The command `outrider-compiler`.
 
-1. Words for people go to stderr, results to stdout; with `--json` stdout is one JSON document.
+1. Words for people go to stderr, results to stdout; with `--json` stdout is one JSON document, the error's too.
 2. Exit status: 0 done, 2 usage, 3 refused by profile or file, 4 gate failed.
 3. Heavy packages load inside the commands that need them.
 """
@@ -15,13 +15,20 @@ import click
 
 from outrider_compiler.console import Console
 from outrider_compiler.errors import CompilerError, UsageError
+from outrider_compiler.files import check_places, read, write_atomically
 
 PATH = click.Path(path_type=Path)
+JSON_WANTED = "outrider_compiler.json"
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
 class Commands(click.Group):
-    """Turns the package's errors into words on stderr and an exit status."""
+    """Turns errors into words on stderr, an exit status and, with --json, a document on stdout."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember whether JSON is wanted, before a wrong option ends the parsing."""
+        ctx.meta[JSON_WANTED] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -31,7 +38,15 @@ class Commands(click.Group):
             click.echo(f"{type(error).__name__}: {error}", err=True)
             if error.hint:
                 click.echo(f"hint: {error.hint}", err=True)
+            self._document(ctx, error)
             ctx.exit(error.exit_code)
+        except click.UsageError as error:
+            self._document(ctx, UsageError(error.format_message()))
+            raise
+
+    def _document(self, ctx: click.Context, error: CompilerError) -> None:
+        if ctx.meta[JSON_WANTED]:
+            click.echo(json.dumps(error.json()))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,20 +85,25 @@ def main() -> None:
 @click.option("--preprocess-input", help="Which input these are for, where there are several.", metavar="NAME")
 @click.option("--locked", type=PATH, help="Build what this outrider.lock chose, byte for byte.")
 @click.option("--provenance", type=PATH, help="JSON that the training run wrote (run, snapshot, …).")
+@click.option("--junit", type=PATH, help="Write every candidate and limit as JUnit XML, after a failure too.")
+@click.option("--markdown", type=PATH, help="Write a summary for a pull request, after a failure too.")
 @JSON
-def build(as_json: bool, classes: str, limits: tuple[str, ...], **options: Any) -> None:
+def build(
+    as_json: bool, classes: str, limits: tuple[str, ...], junit: Path | None, markdown: Path | None, **options: Any
+) -> None:
     """Build MODEL (.onnx, .tflite, .pt2, module:callable, or a state dict with --architecture) for every profile."""
-    from outrider_compiler.pipeline import build as run
     from outrider_compiler.preprocess import options as preprocessing
+    from outrider_compiler.report import written
     from outrider_compiler.request import BuildRequest, Gate
 
+    check_places(junit, markdown)
     console, gate = Console(), Gate().with_limits(limits)
     asked = preprocessing.read(**{name: options.pop(name) for name in preprocessing.NAMES})
     request = BuildRequest(
         source=options.pop("model"), classes=class_names(classes), gate=gate, preprocess=asked, **options
     )
-    with console.progress() as say:
-        release = run(request, say)
+    with console.progress() as progress:
+        release = written.build(request, progress, junit, markdown)
     report = release.report()
     if as_json:
         click.echo(json.dumps({"out": str(release.directory), **report}))
@@ -147,6 +167,32 @@ def inspect(directory: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+@click.option("--fail-on-worse", is_flag=True, help="Status 4 where B loses more than the gates allow beside A.")
+@click.option("--markdown", type=PATH, help="Write it as tables for a pull request.")
+@JSON
+def compare(a: Path, b: Path, fail_on_worse: bool, markdown: Path | None, as_json: bool) -> None:
+    """Show two releases, A and B, side by side."""
+    from outrider_compiler import compare as comparing
+    from outrider_compiler.release import Release
+    from outrider_compiler.report import side_by_side
+
+    check_places(markdown)
+    found = comparing.compare(Release.open(a), Release.open(b))
+    if fail_on_worse:
+        comparing.check_comparable(found)
+    if markdown:
+        write_atomically(markdown, side_by_side.render(found))
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        Console().side_by_side(found)
+    if fail_on_worse and found["worse"]:
+        raise click.exceptions.Exit(4)
+
+
+@main.command()
 @click.argument("directory", type=PATH)
 @click.option("--profile", "name", required=True, help="The board that this machine is.")
 @click.option("--out", required=True, type=PATH, help="Where to write the timings for `build --measured`.")
@@ -186,16 +232,21 @@ def profiles(name: str | None, as_json: bool) -> None:
 @click.argument("directory", type=PATH)
 @click.option("--key", required=True, type=PATH, help="The release pipeline's private key (PKCS#8 PEM, Ed25519).")
 @click.option("--metadata", type=PATH, help="The model's current role; left out for the first release.")
+@click.option("--server", "url", help="Fetch the current role from this fleet server; none there: the first release.")
 @click.option("--out", required=True, type=PATH, help="Where to write the new role.")
-def sign(directory: Path, key: Path, metadata: Path | None, out: Path) -> None:
+@JSON
+def sign(directory: Path, key: Path, metadata: Path | None, url: str | None, out: Path, as_json: bool) -> None:
     """List a release in the model's delegated TUF role, signed with the pipeline's key."""
     from outrider_compiler import publishing
     from outrider_compiler.release import Release
 
-    current = read(metadata) if metadata else None
-    data = publishing.sign(Release.open(directory), key, current, publishing.utc_now())
+    if metadata and url:
+        raise UsageError("--metadata and --server both say which role is the current one: give one of them")
+    release = Release.open(directory)
+    current = read(metadata) if metadata else publishing.current_role(release, url) if url else None
+    data = publishing.sign(release, key, current, publishing.utc_now())
     write_atomically(out, data)
-    click.echo(str(out))
+    click.echo(json.dumps({"out": str(out), **publishing.role_words(data)}) if as_json else str(out))
 
 
 @main.command()
@@ -212,22 +263,3 @@ def publish(directory: Path, url: str, token: str, metadata: Path, as_json: bool
     role = read(metadata).decode("utf-8", "strict")
     answer = publishing.publish(Release.open(directory), publishing.server(url, token), role)
     click.echo(json.dumps(answer) if as_json else "published")
-
-
-def read(path: Path) -> bytes:
-    """A file's bytes; raises `UsageError`."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the place, then rename; raises `UsageError`."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UsageError(f"{path}: {error.strerror}") from error

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from outrider_compiler.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from outrider_compiler.outcome import Outcome
 
 TABLE_WIDTH: Final = 110
 
@@ -16,15 +23,18 @@ class Console:
     """What people see of a build."""
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str], None]]:
-        """Yields a function that says what is being done."""
+    def progress(self) -> Iterator[Progress]:
+        """An onlooker of the build: a bar on a terminal, a line for each stage elsewhere."""
         if not sys.stderr.isatty():
-            yield lambda text: click.echo(f"· {text}", err=True)
+            yield Lines()
             return
         from rich.console import Console as Terminal
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
 
-        with Terminal(stderr=True).status("starting") as status:
-            yield status.update
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Bars(*columns, TimeElapsedColumn(), console=Terminal(stderr=True), transient=True) as bars:
+            yield Bar(bars)
 
     def table(self, report: dict[str, Any]) -> None:
         """The verdicts of a report."""
@@ -43,9 +53,71 @@ class Console:
             terminal.print(profile["reason"], markup=False, highlight=False)
             terminal.print()
 
+    def side_by_side(self, comparison: dict[str, Any]) -> None:
+        """Two releases, on stdout."""
+        from rich.console import Console as Terminal
+        from rich.markup import escape
+        from rich.table import Table
+
+        from outrider_compiler.report import side_by_side
+
+        terminal = Terminal(soft_wrap=True)
+        terminal.width = max(terminal.width, TABLE_WIDTH)
+        terminal.print(f"[bold]{escape(side_by_side.title(comparison))}[/bold]", highlight=False)
+        for text in side_by_side.notes(comparison):
+            terminal.print(text, markup=False, highlight=False)
+        changed = side_by_side.differences(comparison)
+        parts = {name: side_by_side.rows(profile) for name, profile in comparison["profiles"].items()}
+        for name, rows in [*parts.items(), *([("what else differs", changed)] if changed else [])]:
+            table = Table(title=escape(name), title_justify="left", show_edge=False)
+            for column in ("", "A", "B", "B beside A"):
+                table.add_column(column)
+            for row in rows:
+                table.add_row(*map(escape, row))
+            terminal.print(table)
+
+
+class Lines:
+    """A line for each stage, for logs."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+        click.echo(f"· {text}", err=True)
+
+    def step(self, done: int, total: int) -> None:
+        """A log needs no counting."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """The table comes at the end."""
+
+
+class Bar:
+    """One bar, begun anew with each stage; its stages so far stay above it as lines with their time."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task = bars.add_task("starting", total=None)
+
+    def say(self, text: str) -> None:
+        """Begin a stage whose length is unknown yet."""
+        from rich.markup import escape
+
+        self._bars.reset(self._task, description=escape(text), total=None, completed=0)
+
+    def step(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._bars.update(self._task, completed=done, total=total)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Leave a line that stays."""
+        from rich.markup import escape
+
+        chosen = outcome.choice.chosen if outcome.choice else "no artifact"
+        self._bars.console.print(f"{escape(outcome.profile)}: {escape(chosen)}", highlight=False)
+
 
 def _cells(item: dict[str, Any]) -> list[str]:
-    lowest, primary = min(item["sqnr_db"].values()), item["metrics"][item["primary"]]["value"]
+    lowest, primary = min(item["sqnr_db"].values(), default=0.0), item["metrics"][item["primary"]]["value"]
     return [
         item["name"],
         str(item["size_bytes"]),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class CompilerError(Exception):
     """Root of all errors this package raises on purpose."""
@@ -16,6 +18,15 @@ class CompilerError(Exception):
         super().__init__(message)
         if hint:
             self.hint = hint
+
+    def json(self) -> dict[str, Any]:
+        """As commands print it with `--json`."""
+        return {
+            "error": type(self).__name__,
+            "message": str(self),
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
 
 
 class UsageError(CompilerError):
@@ -80,5 +91,5 @@ class PublishError(RefusedError):
 class GateError(CompilerError):
     """Not even the unquantized model may ship."""
 
-    hint = "report.json lists every figure; look at the data and the training first."
+    hint = "`build --markdown FILE` writes down every figure; look at the data and the training first."
     exit_code = 4

@@ -18,6 +18,7 @@ from outrider_protocol import canonical, limits
 from outrider_protocol.errors import ProtocolError
 
 FILE: Final = "outrider.lock"
+LOCK_BYTES: Final = 64 * limits.MIB  # a thousand classes on a dozen boards
 TOOLS: Final = (
     "numpy",
     "onnx",
@@ -68,7 +69,7 @@ class Lock:
 def load(path: Path) -> Lock:
     """Read a lock; raises `LockError`."""
     try:
-        value = canonical.decode(path.read_bytes(), limits.INDEX_BYTES, str(path))
+        value = canonical.decode(path.read_bytes(), LOCK_BYTES, str(path))
         profiles = value["profiles"]
         outcomes = {name: Outcome.of(name, item) for name, item in profiles.items()}
         request, inputs, tools, evidence = (dict(value[name]) for name in ("request", "inputs", "tools", "evidence"))

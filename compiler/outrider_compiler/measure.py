@@ -22,6 +22,7 @@ from outrider_compiler.figures import Figures, Quality, Timing
 from outrider_compiler.host import Host, proxy_reason
 from outrider_compiler.measured import Measured
 from outrider_compiler.metrics import Task
+from outrider_compiler.progress import Step, uncounted
 from outrider_compiler.quality import sqnr_db
 from outrider_profiles import Profile
 
@@ -52,16 +53,24 @@ class Loaded:
 
 
 def measure(
-    candidates: list[Candidate], profile: Profile, truth: Truth, host: Host, measured: Measured | None = None
+    candidates: list[Candidate],
+    profile: Profile,
+    truth: Truth,
+    host: Host,
+    measured: Measured | None = None,
+    step: Step = uncounted,
 ) -> tuple[list[Figures], list[NotBuilt]]:
     """Figures of each candidate that loads, and why the others do not; raises `UnsupportedModelError` for fp32."""
     loaded = load(candidates, profile)
     timings = time_all(loaded, profile, truth.feeds, host)
     if measured is not None:
         timings = {c.name: measured.timing(sha256(c), timings[c.name]) for c in loaded.candidates}
-    return [
-        _figures(c, loaded.runners[c.name], timings[c.name], truth, profile) for c in loaded.candidates
-    ], loaded.failed
+    figures: list[Figures] = []
+    for candidate in loaded.candidates:
+        step(len(figures), len(loaded.candidates))
+        runner, timing = loaded.runners[candidate.name], timings[candidate.name]
+        figures.append(_figures(candidate, runner, timing, truth, profile))
+    return figures, loaded.failed
 
 
 def load(candidates: list[Candidate], profile: Profile) -> Loaded:

@@ -13,7 +13,10 @@ from outrider_compiler.figures import Figures
 
 @dataclass(frozen=True)
 class Outcome:
-    """One profile. `choice` is None where no artifact was built, `why` says the reason; `manifest` is its digest."""
+    """One profile. `choice` is None where no artifact was built, `why` says the reason; `manifest` is its digest.
+
+    `refusals` by candidate where nothing that was measured may ship, which ends the build; else the choice has them.
+    """
 
     profile: str
     engine: str
@@ -24,13 +27,14 @@ class Outcome:
     manifest: str = ""
     warnings: tuple[str, ...] = field(default=())
     robustness: dict[str, Any] = field(default_factory=dict)
+    refusals: dict[str, list[str]] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """As in `outrider.lock` and report.json."""
         choice = self.choice
         return {
             "engine": self.engine,
-            "status": "built" if choice else "not_built",
+            "status": "built" if choice else "refused" if self.refusals else "not_built",
             "chosen": choice.chosen if choice else None,
             "reason": self.why,
             "manifest": self.manifest or None,
@@ -42,7 +46,7 @@ class Outcome:
         }
 
     def _candidate(self, item: Figures) -> dict[str, Any]:
-        refusals = self.choice.refusals.get(item.name, []) if self.choice else []
+        refusals = (self.choice.refusals if self.choice else self.refusals).get(item.name, [])
         chosen = self.choice is not None and self.choice.chosen == item.name
         verdict = "chosen" if chosen else "refused" if refusals else "admitted"
         return {**item.json(), "verdict": verdict, "refusals": refusals}

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outrider_compiler.errors import UsageError
+from outrider_compiler.progress import Progress, Silent
 from outrider_compiler.release import Release
 from outrider_compiler.request import BuildRequest
 from outrider_profiles import Profile, ProfileError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from outrider_compiler.documents import Origin
     from outrider_compiler.lock import Lock
     from outrider_compiler.measured import Measured
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,11 @@ class Inputs:
     measured: dict[str, Measured]
 
 
-def silently(text: str) -> None:
-    """Say nothing."""
-
-
-def build(request: BuildRequest, progress: Progress = silently) -> Release:
+def build(request: BuildRequest, progress: Progress | None = None) -> Release:
     """Build a release; raises `CompilerError` and leaves nothing behind. See `BuildRequest`."""
     request.check()
-    progress("reading data and profiles")
+    progress = progress or Silent()
+    progress.say("reading data and profiles")
     inputs = _inputs(request)
     parent = request.out.absolute().parent
     scratch = Path(tempfile.mkdtemp(prefix=f".{request.out.name}.", dir=parent))
@@ -68,10 +63,10 @@ def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: 
 
     quiet.libraries()
     asked = planning.document(request.preprocess, inputs.calibration, inputs.evaluation)
-    progress(f"importing {request.source}")
+    progress.say(f"importing {request.source}")
     example = planning.example(asked, inputs.calibration)
     imported = importers.load(request.source, request.architecture, example, scratch, inputs.profiles)
-    progress("checking the model against every profile")
+    progress.say("checking the model against every profile")
     checked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation, asked)
     assembly = Assembly(request, inputs, checked, scratch, progress)
     if inputs.lock is None:

@@ -53,6 +53,17 @@ def sign(release: Release, key: Path, current: bytes | None, now: datetime, pass
         raise UsageError(str(error), error.hint) from error
 
 
+def current_role(release: Release, url: str) -> bytes | None:
+    """The role that a server has now, which anybody may read; None for the first release. Raises `PublishError`."""
+    return server(url, "").role(release.index.model)
+
+
+def role_words(role: bytes) -> dict[str, Any]:
+    """Version, expiry and targets of a role, for programs."""
+    signed = json.loads(role)["signed"]
+    return {"version": signed["version"], "expires": signed["expires"], "targets": sorted(signed["targets"])}
+
+
 def utc_now() -> datetime:
     """The clock, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)

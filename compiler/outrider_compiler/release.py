@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from outrider_compiler.digests import digest_of_file
 from outrider_compiler.errors import LayoutError
@@ -19,6 +19,7 @@ from outrider_protocol.manifest import BLOBS, INDEX_FILE, Config, Descriptor, In
 
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
+REPORT_BYTES: Final = 64 * limits.MIB  # a thousand classes on a dozen boards
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,6 @@ class Release:
     def report(self) -> dict[str, Any]:
         """report.json; raises `LayoutError`."""
         try:
-            return canonical.decode((self.directory / REPORT_JSON).read_bytes(), limits.INDEX_BYTES, REPORT_JSON)
+            return canonical.decode((self.directory / REPORT_JSON).read_bytes(), REPORT_BYTES, REPORT_JSON)
         except (OSError, ProtocolError) as error:
             raise LayoutError(f"{self.directory}: {error}") from error

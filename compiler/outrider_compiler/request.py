@@ -122,6 +122,11 @@ class BuildRequest:
     gate: Gate = field(default_factory=Gate)
     preprocess: Preprocessing = field(default_factory=Preprocessing)
 
+    @property
+    def judging(self) -> Gate:
+        """The gate as it is applied: a release that is built to be measured may have a latency that nobody knows."""
+        return replace(self.gate, unmeasured_latency=self.for_bench or self.gate.unmeasured_latency)
+
     def check(self) -> None:
         """Raise `UsageError` for what can be seen without reading a file."""
         try:
@@ -153,3 +158,18 @@ class BuildRequest:
                 raise UsageError(f"precision {word!r} is not one of {', '.join(sorted(PRECISIONS))}")
         if self.locked and (self.measured or self.for_bench):
             raise UsageError("--locked measures nothing: leave out --measured and --for-bench")
+
+
+def from_fields(values: dict[str, Any]) -> BuildRequest:
+    """A request from loosely typed values: paths as text, sequences of any kind; raises `TypeError`."""
+    kinds = {item.name: str(item.type) for item in fields(BuildRequest)}
+    return BuildRequest(**{name: _typed(kinds.get(name, ""), value) for name, value in values.items()})
+
+
+def _typed(kind: str, value: Any) -> Any:
+    if kind.startswith("tuple["):
+        each = (value,) if isinstance(value, str | Path) else value
+        return tuple(_typed(kind.removeprefix("tuple[").partition(",")[0], item) for item in each)
+    if kind == "str" and isinstance(value, Path):
+        return str(value)
+    return Path(value) if kind.startswith("Path") and isinstance(value, str) else value

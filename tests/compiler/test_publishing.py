@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,9 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from tuf.api.metadata import Metadata, Targets
 
 from outrider_compiler import publishing
+from outrider_compiler.cli import main
 from outrider_compiler.errors import LayoutError, PublishError, UsageError
 from outrider_compiler.release import Release
 from outrider_protocol import ids, signing
@@ -23,12 +26,13 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Keeper(ThreadingHTTPServer):
-    """Keeps requests; refuses releases while `refuse` is set."""
+    """Keeps requests; refuses releases while `refuse` is set; has the `role` of the model "waves", or none yet."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[tuple[str, str, bytes, str]] = []
         self.refuse = False
+        self.role: bytes | None = None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,7 +50,10 @@ class Handler(BaseHTTPRequestHandler):
             self._keep(b'{"model": "waves"}')
 
     def do_GET(self) -> None:
-        self._answer(404, {"error": "NotFound", "message": "no role", "hint": ""})
+        if self.server.role is None or self.path != "/api/v1/trust/waves.json":
+            self._answer(404, {"error": "NotFound", "message": "no role", "hint": ""})
+        else:
+            self._answer(200, json.loads(self.server.role))
 
     def _keep(self, answer: bytes) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -165,3 +172,34 @@ def test_a_server_that_is_away_is_said(release: Release) -> None:
 def test_a_model_without_a_role_has_none(keeper: Keeper) -> None:
     """CMP-PUB-2: the first release of a model starts from nothing."""
     assert at(keeper).role("waves") is None
+
+
+def sign(release: Release, folder: Path, url: str, *more: str) -> Result:
+    """The command `sign`, with a key of its own."""
+    if not (folder / "key.pem").exists():
+        signing.save_private(signing.generate(), folder / "key.pem")
+    options = ["--key", str(folder / "key.pem"), "--server", url, "--out", str(folder / "role.json"), "--json", *more]
+    return CliRunner().invoke(main, ["sign", str(release.directory), *options])
+
+
+def test_sign_takes_the_role_from_the_server(keeper: Keeper, release: Release, tmp_path: Path) -> None:
+    """CMP-PUB-7: none there is the first release; the one there is continued, with all that it lists."""
+    url = at(keeper).url
+    first = json.loads(sign(release, tmp_path, url).stdout)
+    assert (first["version"], first["targets"]) == (1, ["waves/1.0/x86-64", "waves/1.0/x86-64-vnni"])
+    role = Metadata[Targets].from_file(str(tmp_path / "role.json"))
+    role.signed.targets["waves/0.9/x86-64"] = role.signed.targets["waves/1.0/x86-64"]
+    keeper.role = role.to_bytes()
+    second = json.loads(sign(release, tmp_path, url).stdout)
+    assert second["version"] == 2
+    assert set(second["targets"]) == {*first["targets"], "waves/0.9/x86-64"}
+
+
+def test_a_silent_server_is_no_first_release(release: Release, tmp_path: Path) -> None:
+    """CMP-PUB-7: who cannot ask does not begin a new role, and two sources of the role are a usage error."""
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        done = sign(release, tmp_path, f"http://127.0.0.1:{unheard.getsockname()[1]}")
+    assert (done.exit_code, json.loads(done.stdout)["error"]) == (3, "PublishError")
+    assert not (tmp_path / "role.json").exists()
+    assert sign(release, tmp_path, "http://127.0.0.1:1", "--metadata", "role.json").exit_code == 2

@@ -25,6 +25,7 @@ from outrider_compiler.data import DataSet
 from outrider_compiler.importers.imported import NO_ONNX, Imported
 from outrider_compiler.layers import LayerFigure
 from outrider_compiler.normalise import convert, copied
+from outrider_compiler.progress import Step, uncounted
 from outrider_profiles import Profile
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class Workshop:
         self._kept: dict[tuple[Any, ...], Built] = {}
         self._ranges: dict[tuple[Any, ...], Any] = {}
 
-    def build(self, profile: Profile, only: str | None = None, recipe: Recipe | None = None) -> Built:
+    def build(
+        self, profile: Profile, only: str | None = None, recipe: Recipe | None = None, step: Step = uncounted
+    ) -> Built:
         """fp32, then every other precision that the profile allows, or `only` one; raises `UnsupportedModelError`.
 
         `recipe` is that of a candidate of precision `only` which was built before.
@@ -65,7 +68,8 @@ class Workshop:
         tidy(model)
         name_nodes(model, self.imported.model)
         built: Built = []
-        for precision in precisions:
+        for done, precision in enumerate(precisions):
+            step(done, len(precisions))
             built += self._build(precision, model, target_of(profile), recipe)
         return built
 

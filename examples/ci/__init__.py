@@ -1,0 +1,1 @@
+"""The whole step of a release pipeline: build, gate, sign, publish."""
