@@ -79,6 +79,15 @@ def test_integer_tokens_stay_integers(tmp_path: Path, kind: type, proto: int) ->
     made.verify()
 
 
+def test_weights_are_no_inputs(tmp_path: Path) -> None:
+    """CMP-SRC-14: in a file of opset 8 every weight is an input too; what is imported takes `x` alone."""
+    onnx.save_model(graphs.dense(8, 3), tmp_path / "net.onnx")
+    np.savez(tmp_path / "calib.npz", x=np.ones((4, graphs.WIDTH), np.float32))
+    imported = importers.load(str(tmp_path / "net.onnx"), None, data.load(tmp_path / "calib.npz"), tmp_path)
+    assert [item.name for item in imported.model.graph.input] == ["x"]
+    assert [item.name for item in imported.model.graph.output] == ["probabilities"]
+
+
 def test_a_module_of_tokens_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CMP-SRC-14: a torch module gets int32 tokens by name; float64 data become the weights' float32."""
     pytest.importorskip("torch")
