@@ -5,6 +5,7 @@ Rules are in docs/spec/compiler.md (CMP-CHK). Nodes are looked at wherever they 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,6 +82,8 @@ def instead(operator: str, profile: Profile) -> str:
 
 
 def _check_input(value: Any, profile: Profile) -> None:
+    from onnx import helper
+
     tensor = _tensor_type(value, "input")
     check_rank(value.name, len(tensor.shape.dim), profile)
     for i, dimension in enumerate(tensor.shape.dim):
@@ -91,6 +94,17 @@ def _check_input(value: Any, profile: Profile) -> None:
                 f"input {value.name!r}: dimension {i} {said}, {profile.name} needs a fixed size",
                 f"Fix every dimension but the first when exporting; dimension 0 {_batch(profile)}.",
             )
+    itemsize = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    _check_size(value.name, [int(dimension.dim_value) for dimension in tensor.shape.dim], itemsize, profile)
+
+
+def _check_size(name: str, shape: list[int], itemsize: int, profile: Profile) -> None:
+    size = math.prod(max(n, 1) for n in shape) * itemsize
+    if size > profile.memory_bytes:
+        raise UnsupportedModelError(
+            f"input {name!r} of shape {shape} takes {size} bytes, {profile.name} has {profile.memory_bytes}",
+            "Use a smaller input.",
+        )
 
 
 def check_rank(name: str, rank: int, profile: Profile) -> None:

@@ -128,54 +128,59 @@ def tflite(*, custom: str = "", zero_point: int | None = None, weights: np.ndarr
     buffers = [schema.BufferT(), schema.BufferT()]
     buffers[1].data = np.frombuffer(matrix.tobytes(), np.uint8)
     tensors = [
-        _tensor(schema, "serving_default_x:0", [1, WIDTH], 0),
-        _tensor(schema, "dense/weights", [CLASSES, WIDTH], 1),
-        _tensor(schema, "dense/logits", [1, CLASSES], 0),
-        _tensor(schema, "StatefulPartitionedCall:0", [1, CLASSES], 0),
+        tensor(schema, "serving_default_x:0", [1, WIDTH], 0),
+        tensor(schema, "dense/weights", [CLASSES, WIDTH], 1),
+        tensor(schema, "dense/logits", [1, CLASSES], 0),
+        tensor(schema, "StatefulPartitionedCall:0", [1, CLASSES], 0),
     ]
     if zero_point is not None:
         quantization = schema.QuantizationParametersT()
         quantization.scale, quantization.zeroPoint = [0.5], [zero_point]
         tensors[2].quantization = quantization
     first = schema.BuiltinOperator.CUSTOM if custom else schema.BuiltinOperator.FULLY_CONNECTED
-    codes = [_code(schema, first, custom), _code(schema, schema.BuiltinOperator.SOFTMAX, "")]
-    operators = [_operator(schema, 0, [0, 1, -1], [2]), _operator(schema, 1, [2], [3])]
+    codes = [code(schema, first, custom), code(schema, schema.BuiltinOperator.SOFTMAX, "")]
+    operators = [operator(schema, 0, [0, 1, -1], [2]), operator(schema, 1, [2], [3])]
     if not custom:
         operators[0].builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
         operators[0].builtinOptions = schema.FullyConnectedOptionsT()
     operators[1].builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
     operators[1].builtinOptions = schema.SoftmaxOptionsT()
     operators[1].builtinOptions.beta = 1.0
-    graph = schema.SubGraphT()
-    graph.tensors, graph.operators, graph.inputs, graph.outputs, graph.name = tensors, operators, [0], [3], "main"
-    return _packed(schema, codes, graph, buffers)
+    return packed(schema, codes, tensors, operators, buffers)
 
 
-def _tensor(schema: Any, name: str, shape: list[int], buffer: int) -> Any:
-    tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.buffer, tensor.type = name, shape, buffer, schema.TensorType.FLOAT32
-    return tensor
+def tensor(schema: Any, name: str, shape: list[int], buffer: int, kind: int = 0) -> Any:
+    """A tensor of the schema, of float32."""
+    made = schema.TensorT()
+    made.name, made.shape, made.buffer, made.type = name, shape, buffer, kind
+    return made
 
 
-def _code(schema: Any, number: int, custom: str) -> Any:
-    code = schema.OperatorCodeT()
-    code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), 1
-    code.customCode = custom or None
-    return code
+def code(schema: Any, number: int, custom: str) -> Any:
+    """An operator's code."""
+    made = schema.OperatorCodeT()
+    made.builtinCode, made.deprecatedBuiltinCode, made.version = number, min(number, 127), 1
+    made.customCode = custom or None
+    return made
 
 
-def _operator(schema: Any, code: int, inputs: list[int], outputs: list[int]) -> Any:
-    operator = schema.OperatorT()
-    operator.opcodeIndex, operator.inputs, operator.outputs = code, inputs, outputs
-    return operator
+def operator(schema: Any, number: int, inputs: list[int], outputs: list[int]) -> Any:
+    """An operator between tensors."""
+    made = schema.OperatorT()
+    made.opcodeIndex, made.inputs, made.outputs = number, inputs, outputs
+    return made
 
 
-def _packed(schema: Any, codes: list[Any], graph: Any, buffers: list[Any]) -> bytes:
+def packed(schema: Any, codes: list[Any], tensors: list[Any], operators: list[Any], buffers: list[Any]) -> bytes:
+    """The file: its first tensor is the input `x`, its last one the output `probabilities`."""
     import flatbuffers
 
+    last = len(tensors) - 1
+    graph = schema.SubGraphT()
+    graph.tensors, graph.operators, graph.inputs, graph.outputs, graph.name = tensors, operators, [0], [last], "main"
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    signature.inputs, signature.outputs = [_named(schema, "x", 0)], [_named(schema, "probabilities", 3)]
+    signature.inputs, signature.outputs = [_named(schema, "x", 0)], [_named(schema, "probabilities", last)]
     whole = schema.ModelT()
     whole.version, whole.operatorCodes, whole.subgraphs, whole.buffers = 3, codes, [graph], buffers
     whole.signatureDefs, whole.description = [signature], "a test"

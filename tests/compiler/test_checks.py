@@ -154,6 +154,13 @@ REFUSALS: list[tuple[str, Callable[[], onnx.ModelProto], Profile, str, str]] = [
     ("CMP-CHK-4", lambda: with_input([0, 3]), PROFILE, r"'word': dimension 0 is 0", "Fix every dimension"),
     ("CMP-CHK-4", lambda: with_dimension(-2), PROFILE, r"'x' has the dimensions \[-2\]", "name instead"),
     ("CMP-CHK-5", graphs.dense, replace(PROFILE, memory_bytes=200), r"has 200 \(largest: 'w1'\)", "smaller"),
+    (
+        "CMP-CHK-5",
+        lambda: with_input(["n", 1 << 40]),
+        PROFILE,
+        "'word' of shape .* takes 4398046511104 bytes",
+        "smaller",
+    ),
     ("CMP-CHK-6", lambda: with_input(["n"], TensorProto.STRING), PROFILE, "input 'word' has type", "Use one of"),
     ("CMP-CHK-6", lambda: with_input(["n"], TensorProto.UINT32), PROFILE, "input 'word' has type uint32", "int32"),
     ("CMP-CHK-6", lambda: with_input([]), PROFILE, "input 'word' is a scalar", "first axis"),

@@ -63,7 +63,7 @@ def test_a_hang_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not left.stdout
 
 
-@pytest.mark.parametrize("size", [10**5, 10**9, 2**32])
+@pytest.mark.parametrize("size", [40_000, 10**5, 10**9, 2**32])
 def test_growth_is_a_refusal(tmp_path: Path, size: int) -> None:
     """CMP-SRC-13: a file that wants more memory than its size allows is refused."""
     onnx.save_model(growing(size), tmp_path / "grow.onnx")
@@ -79,7 +79,7 @@ def test_a_crash_is_a_refusal(tmp_path: Path) -> None:
         helper.make_node("Div", ["a", "b"], ["y"]),
     ]
     weights = [array("least", np.array(-(2**31), np.int32)), array("minus", np.array(-1, np.int32))]
-    ends = [value(name, ["n", 4], TensorProto.INT32) for name in ("x", "y")]
+    ends = [value(name, ["n", 1], TensorProto.INT32) for name in ("x", "y")]
     onnx.save_model(graphs.model(nodes, ends[:1], ends[1:], weights), tmp_path / "crash.onnx")
     with pytest.raises(SourceError, match=r"crash\.onnx: the process that read it ended with SIGFPE") as caught:
         check_file(tmp_path / "crash.onnx", (PROFILE,))
@@ -114,12 +114,13 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_file_that_is_read_does_nothing(tmp_path: Path, deed: str) -> None:
     """CMP-SRC-5: while a foreign file is read, nothing is started, loaded, sent, or written outside one folder."""
     (tmp_path / "inside").mkdir()
-    (tmp_path / "kept").write_text("kept", encoding="utf-8")
+    for name in ("kept", "net.pt"):
+        (tmp_path / name).write_text("kept", encoding="utf-8")
     code = (
         "import ctypes, subprocess, socket\n"
         "sandbox.cut_network()\n"
         "try:\n"
-        "    with sandbox.reading('net.pt', Path('inside')):\n"
+        "    with sandbox.reading(Path('net.pt'), Path('inside')):\n"
         "        open('inside/allowed', 'w').close()\n"
         f"        {deed}\n"
         "except sandbox.ChildRefusalError as error:\n"
@@ -158,6 +159,18 @@ def test_however_a_child_ends_it_is_one_line(
         child.run("ending_of_test", {}, "net.onnx", 60)
     assert str(caught.value).startswith("net.onnx: ")
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_child_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CMP-SRC-13: when a child's time is up, so is that of the processes that it started."""
+    text = "import subprocess, sys\nchild = subprocess.Popen(['sleep', '600'])\n"
+    text += "open(sys.argv[0] + '.pid', 'w').write(str(child.pid))\nchild.wait()\n"
+    (tmp_path / "starting_of_test.py").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SourceError, match="no answer within 2 s"):
+        child.run("starting_of_test", {}, "net.onnx", 2)
+    state = Path(f"/proc/{(tmp_path / 'starting_of_test.py.pid').read_text(encoding='utf-8')}/stat")
+    assert not state.exists() or ") Z " in state.read_text(encoding="utf-8")
 
 
 def test_children_import_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,7 @@ def pipe(folder: Path) -> None:
         ("weights", {}, lambda folder: os.link(folder / "weights", folder / "second"), "several names"),
         ("below/weights", {}, linked_folder, "links are not followed"),
         ("weights", {}, pipe, "no plain file"),
+        ("weights", {}, lambda folder: os.truncate(folder / "weights", 1 << 40), "1099511627776 bytes, .* are allowed"),
         ("weights", {}, lambda folder: (folder / "weights").write_bytes(b""), r"\(0 bytes\)"),
     ],
 )

@@ -113,11 +113,21 @@ def _open(tensor: TensorProto, root: int, name: str) -> int:
         except OSError as error:
             raise _refused(tensor, f"{name!r}: {error.strerror} (links are not followed)") from error
     found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+    reason = _unfit(found)
+    if reason:
         os.close(descriptor)
-        what = "has several names (hard links)" if stat.S_ISREG(found.st_mode) else "is no plain file"
-        raise _refused(tensor, f"{name!r} {what}")
+        raise _refused(tensor, f"{name!r} {reason}")
     return descriptor
+
+
+def _unfit(found: os.stat_result) -> str:
+    """Why an open file is not read, or ''."""
+    if not stat.S_ISREG(found.st_mode):
+        return "is no plain file"
+    if found.st_nlink != 1:
+        return "has several names (hard links)"
+    too_large = found.st_size > limits.LAYER_BYTES
+    return f"has {found.st_size} bytes, {limits.LAYER_BYTES} are allowed" if too_large else ""
 
 
 def _number(tensor: TensorProto, stated: dict[str, str], key: str, default: int) -> int:

@@ -151,8 +151,8 @@ def _try(runner: engines.Runner) -> None:
 
     if not all(spec.dtype in checks.INPUT_TYPES for spec in runner.inputs):
         return  # the checks have said so
-    feeds = {spec.name: np.ones([max(n, 1) for n in spec.shape], spec.dtype) for spec in runner.inputs}
     try:
+        feeds = {spec.name: np.ones([max(n, 1) for n in spec.shape], spec.dtype) for spec in runner.inputs}
         runner.once(feeds)
     except engines.complaints() as error:
         raise SourceError(f"its first inference, of ones, fails: {error}", "The message names the node.") from error

@@ -64,7 +64,7 @@ def load(path: Path, folder: Path) -> Any:
     import torch.export.pt2_archive._package  # as above
 
     check(path)
-    with reading(str(path), folder):
+    with reading(path, folder):
         try:
             program = torch.export.load(path)
         except pickle.UnpicklingError as error:

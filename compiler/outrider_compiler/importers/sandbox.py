@@ -42,6 +42,7 @@ WRITE_EVENTS: Final = frozenset(
 )  # fmt: skip
 WRITE_FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ADDRESS_SPACE_BYTES: Final = 4 << 30  # libraries map 1 GiB or less
+READING_BYTES: Final = 8 << 30  # the same beside torch, which maps more
 ADDRESS_SPACE_FACTOR: Final = 8  # copies of a model that parsing, simplifying and loading hold at once
 
 
@@ -51,6 +52,10 @@ class ChildRefusalError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class ForbiddenError(PermissionError):
+    """What the audit hook raises: somebody tried."""
 
 
 class _Reading:
@@ -98,29 +103,36 @@ def bound(size_bytes: int, seconds: float) -> None:
 
 
 def cut_network() -> None:
-    """From here on a `PermissionError` refuses the network in this process, and what `reading` forbids."""
+    """From here on a `ForbiddenError` refuses the network in this process, and what `reading` forbids."""
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event in NETWORK_EVENTS:
-            raise PermissionError(f"{event}: the compiler's importer has no network")
+            raise ForbiddenError(f"{event}: the compiler's importer has no network")
         if _Reading.folder and _forbidden(event, arguments):
-            raise PermissionError(f"{event}: a file that is read may not do that")
+            raise ForbiddenError(f"{event}: a file that is read may not do that")
 
     sys.addaudithook(refuse)
 
 
 @contextmanager
-def reading(what: str, folder: Path) -> Iterator[None]:
-    """While a foreign file is read: start nothing, load no library, write in `folder` alone; a try is a refusal."""
+def reading(source: Path, folder: Path) -> Iterator[None]:
+    """While a foreign file is read: start nothing, load no library, write in `folder` alone; a try is a refusal.
+
+    Memory is bounded by the file's size.
+    """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    memory = READING_BYTES + ADDRESS_SPACE_FACTOR * source.stat().st_size
+    resource.setrlimit(resource.RLIMIT_AS, (memory if hard == resource.RLIM_INFINITY else min(memory, hard), hard))
     _Reading.folder = str(folder.absolute())
     try:
         yield
-    except PermissionError as error:
+    except ForbiddenError as error:
         hint = "The file holds code that runs when it is loaded: save weights alone, best as safetensors."
-        raise ChildRefusalError(f"{what}: {error}", hint) from error
+        raise ChildRefusalError(f"{source}: {error}", hint) from error
     finally:
         _Reading.folder, sys.dont_write_bytecode = "", before
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _forbidden(event: str, arguments: tuple[Any, ...]) -> bool:

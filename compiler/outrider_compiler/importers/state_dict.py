@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
-from outrider_compiler.importers.sandbox import ChildRefusalError, reading
+from outrider_compiler.importers.sandbox import ChildRefusalError, ForbiddenError, reading
 from outrider_protocol import limits
 
 WEIGHTS_ALONE: Final = (
@@ -21,7 +21,7 @@ NO_CHECKPOINT: Final = "The file is damaged or no torch checkpoint."
 
 def into(module: Any, weights: Path, folder: Path) -> None:
     """Put the state dict into the module; raises `ChildRefusalError`."""
-    with reading(str(weights), folder):
+    with reading(weights, folder):
         state = _safetensors(weights) if weights.suffix == ".safetensors" else _checkpoint(weights)
     if not isinstance(state, dict):
         raise ChildRefusalError(f"{weights}: holds a {type(state).__name__}, no state dict", WEIGHTS_ALONE)
@@ -66,7 +66,7 @@ def _checkpoint(weights: Path) -> Any:
     except pickle.UnpicklingError as error:
         text = str(error).split("WeightsUnpickler error:")[-1].strip().split(". ")[0][:200]
         raise ChildRefusalError(f"{weights}: refused to unpickle: {text}", WEIGHTS_ALONE) from error
-    except PermissionError:
+    except ForbiddenError:
         raise
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise ChildRefusalError(f"{weights}: {error}", NO_CHECKPOINT) from error

@@ -176,4 +176,7 @@ def _words(enumeration: Any) -> dict[int, str]:
 
 
 def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "replace")[:200]
+    try:
+        return (value or b"").decode("utf-8")[:200]
+    except UnicodeDecodeError as error:
+        raise SourceError("holds a name that is not UTF-8", EXPORT_AGAIN) from error
