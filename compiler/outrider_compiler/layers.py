@@ -87,13 +87,18 @@ def _flat(values: list[Array]) -> Array:
 
 
 def _litert_values(candidate: Candidate, tensors: Collection[str], feeds: Feeds) -> dict[str, Array]:
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     from outrider_compiler.engines import load
     from outrider_profiles import Load
 
     names = [spec.name for spec in load(candidate, Load()).inputs]
-    interpreter: Any = Interpreter(model_content=candidate.data, num_threads=1, experimental_preserve_all_tensors=True)
+    interpreter: Any = Interpreter(
+        model_content=candidate.data,
+        num_threads=1,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
     interpreter.allocate_tensors()
     places = {detail["name"]: detail for detail in interpreter.get_tensor_details()}
     values: dict[str, list[Array]] = {name: [] for name in tensors}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider_compiler.candidates import litert_slim
+from outrider_compiler.candidates.litert_ends import ends_of
 from outrider_compiler.candidates.litert_recipes import Board, recipe
 from outrider_compiler.importers import sandbox
 from outrider_compiler.importers.torch_export import input_names
@@ -53,12 +54,30 @@ def _convert(module: Any, example: str, out: str) -> None:
     names = input_names(module, list(feeds))
     inputs = tuple(feeds[name] if name in feeds else next(iter(feeds.values())) for name in names)
     try:
-        litert_torch.convert(module, inputs).export(out)
+        litert_torch.convert(folded(module, inputs), inputs).export(out)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         text = " ".join(str(error).split())[:400]
         raise sandbox.ChildRefusalError(
             f"litert-torch refused: {text}", "Replace the operator that it names."
         ) from error
+
+
+def folded(module: Any, inputs: tuple[Any, ...]) -> Any:
+    """The module with batch norms folded into convolutions, where torch can trace it and both answer alike.
+
+    The converter folds those of Conv2d itself, and leaves a product and a sum behind each Conv1d.
+    """
+    import torch
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        fused = fuse(module).eval()
+        with torch.no_grad():
+            both = [torch.utils._pytree.tree_leaves(made(*inputs)) for made in (module, fused)]
+        alike = all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(*both, strict=True))
+    except (torch.fx.proxy.TraceError, RuntimeError, ValueError, TypeError, AttributeError, NameError, KeyError):
+        return module
+    return fused if alike else module
 
 
 class _Forms:
@@ -70,6 +89,7 @@ class _Forms:
         self.names: dict[bytes, bytes] = {}
         self.model = litert_slim.parsed(plain)
         self.kinds = {kind for graph in self.model.subgraphs for kind, _ in litert_slim.operators(self.model, graph)}
+        self.ends = ends_of(self.model)
         if not as_it_came:
             litert_slim.rename(self.model, self.names)
 
@@ -90,7 +110,7 @@ class _Forms:
     def _made(self, form: str) -> tuple[bytes, Any]:
         if form == "fp32":
             return (self.plain if self.as_it_came else litert_slim.packed(self.model)), self.model
-        model = litert_slim.parsed(self._quantized(recipe(form, self.kinds, self.board)))
+        model = litert_slim.parsed(self._quantized(recipe(form, self.kinds, self.board, self.ends)))
         litert_slim.free_outputs(model)
         if not self.as_it_came:
             litert_slim.rename(model, self.names)

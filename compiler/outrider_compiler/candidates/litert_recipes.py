@@ -3,14 +3,18 @@
 1. `int8_static`: what XNNPACK computes in integers is quantized, and nothing else. One operator without an integer
    kernel between two that have one falls to a reference loop: HARD_SWISH made a small net 10 times slower than this.
    Around a layer norm nothing but convolutions and dense layers is: its variance in 8 bits cost 12 dB.
-2. An accelerator of integers alone (`full`) gets every operator in integers. Inputs and outputs stay float in every
+2. At the model's ends floats stay floats. What prepares an input (a mean is subtracted, channels are scaled) reads it
+   unrounded: 8 bits over channels of different units lose the small ones. An operator without weights that gives an
+   output is not rounded for it. A small dense layer gains nothing, and has its weights alone in 8 bits.
+3. An accelerator of integers alone (`full`) gets every operator in integers. Inputs and outputs stay float in every
    form; their QUANTIZE and DEQUANTIZE run on the host.
-3. `int8_dynamic` finds ranges at every inference; `int8_weight` computes in float; both need no calibration.
-4. `int16_activation` is the static form with activations of 16 bits.
+4. `int8_dynamic` finds ranges at every inference; `int8_weight` computes in float; both need no calibration.
+5. `int16_activation` is the static form with activations of 16 bits.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,7 +36,15 @@ class Board:
     full: bool
 
 
-def recipe(form: str, operators: Collection[str], board: Board) -> Any:
+@dataclass(frozen=True)
+class Ends:
+    """Operators at the model's ends, by the quantizer's scope: those without weights, and small dense layers."""
+
+    plain: tuple[str, ...]
+    dense: tuple[str, ...]
+
+
+def recipe(form: str, operators: Collection[str], board: Board, ends: Ends) -> Any:
     """The quantizer's recipe manager for a form of a model with these operators."""
     from ai_edge_quantizer import recipe_manager
     from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
@@ -47,6 +59,8 @@ def recipe(form: str, operators: Collection[str], board: Board) -> Any:
     else:
         manager.add_static_config(".*", everything, 16 if form == "int16_activation" else 8, 8, granularity)
         _leave_in_float(manager, (*EDGES, *in_float(operators, board)))
+        if not board.full:
+            _leave_ends(manager, ends)
     return manager
 
 
@@ -70,3 +84,17 @@ def _leave_in_float(manager: Any, names: Collection[str]) -> None:
         manager.add_quantization_config(
             regex=".*", operation_name=TFLOperationName[name], algorithm_key=AlgorithmName.NO_QUANTIZE
         )
+
+
+def _leave_ends(manager: Any, ends: Ends) -> None:
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    for scope in ends.plain:
+        manager.add_quantization_config(
+            regex=f"^{re.escape(scope)}$",
+            operation_name=TFLOperationName[ALL],
+            algorithm_key=AlgorithmName.NO_QUANTIZE,
+        )
+    for scope in ends.dense:
+        manager.add_weight_only_config(f"^{re.escape(scope)}$", TFLOperationName.FULLY_CONNECTED, 8)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -97,13 +98,15 @@ def layers(model: Any, originals: dict[str, str]) -> list[dict[str, Any]]:
     graph = model.subgraphs[0]
     restored = {int(op.outputs[0]) for kind, op in operators(model, graph) if kind == "DEQUANTIZE"}
     found: list[dict[str, Any]] = []
-    for number, (kind, operator) in enumerate(operators(model, graph)):
+    shown: Counter[str] = Counter()
+    for kind, operator in operators(model, graph):
         if kind in LAYERS:
             name = graph.tensors[int(operator.outputs[0])].name.decode()
-            shown = readable(originals.get(name, name)) or f"{kind.lower()}_{number}"
-            shown += f"#{number}" if any(item["name"] == shown for item in found) else ""
+            called = readable(originals.get(name, name)) or name
+            shown[called] += 1
+            called += f"#{shown[called]}" if shown[called] > 1 else ""
             width = _precision([int(i) for i in operator.inputs[:2]], graph, restored)
-            found.append({"name": shown, "kind": kind, "precision": width, "values": [[name, name]]})
+            found.append({"name": called, "kind": kind, "precision": width, "values": [[name, name]]})
     return found
 
 
@@ -121,7 +124,8 @@ def readable(name: str) -> str:
     >>> readable("nets.Mobile/torch.nn.modules.container.Sequential_body/torch.nn.modules.conv.Conv2d_0;2")
     'body.0'
     """
-    parts = [item for item in name.split(";") if "/" in item]
-    part = next((item for item in parts if WITH_WEIGHTS.search(item.rpartition("/")[2])), (parts or [""])[-1])
+    parts = name.split(";")
+    inside = [item for item in parts if "/" in item]
+    part = next((item for item in parts if WITH_WEIGHTS.search(item.rpartition("/")[2])), (inside or [""])[-1])
     steps = [step.rpartition(".")[2].partition("_")[2] for step in part.split("/")]
     return ".".join(step for step in steps if re.fullmatch(r"\w+", step))

@@ -64,16 +64,17 @@ def d2(record: Record) -> Finding:
 
 
 def d3(record: Record) -> Finding:
-    """The exact profile allowed int8, measured it, and kept fp32 for a measured reason."""
+    """The exact profile allowed int8, measured it, and kept fp32's arithmetic for a measured reason."""
     part = profile_report(published_report(record, record.version("first")), record.plan["profiles"]["exact"])
     measured = [entry for entry in part["candidates"] if entry["name"] != BASELINE and entry["latency_us"] > 0]
     refused = [entry for entry in measured if entry["precision"].startswith("int8") and entry["refusals"]]
+    chosen = candidate(part, part["chosen"])
     return Finding(
         "D3",
         f"{part['profile']} kept {part['chosen']}",
-        part["chosen"] == BASELINE and bool(refused),
+        chosen["quantized_share"] == 0.0 and bool(refused),
         f"{len(measured)} others measured, {len(refused)} in int8 refused",
-        "fp32, ≥ 1 in int8 measured and refused",
+        "computes in fp32, ≥ 1 in int8 measured and refused",
         (part["reason"], *(f"{entry['name']}: {'; '.join(entry['refusals'])}" for entry in refused)),
     )
 
