@@ -4,7 +4,8 @@
 2. One client object a connection: nothing that an old connection held is sent again behind the outbox's back.
 3. The last will says `online: false` with this connection's session; sessions only grow, so a late will harms nothing.
 4. Reconnecting waits as `Backoff` says; `stop` ends the wait.
-5. The thread decides nothing: `Connected`, `Lost`, `Received` and `Refused` go to the loop.
+5. Certificate times are held against the later of clock and floor (`outrider_agent.tls`).
+6. The thread decides nothing: `Connected`, `Lost`, `Received` and `Refused` go to the loop.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any, Final
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from outrider_agent.clock import Now
 from outrider_agent.config import Broker
 from outrider_agent.supervisor.backoff import Backoff
+from outrider_agent.tls import Clock, KeyFiles, client_context
 from outrider_protocol import limits, topics
 from outrider_protocol.messages import Presence
 
@@ -70,14 +73,11 @@ class Credentials:
     certificate: Path
     key: Path
     ca: Path
+    clock: Clock = Now.read
 
     def context(self) -> ssl.SSLContext:
         """Mutual TLS against the fleet's CA alone; raises `OSError` or `ssl.SSLError`."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_verify_locations(cafile=str(self.ca))
-        context.load_cert_chain(str(self.certificate), str(self.key))
-        return context
+        return client_context(self.clock, ca=self.ca, own=KeyFiles(self.certificate, self.key))
 
 
 class BrokerLink:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from outrider_agent.clock import Now
 from outrider_agent.config import Config
 from outrider_agent.durable import Durable
 from outrider_agent.errors import DurableError, NotEnrolledError, OutboxError
@@ -56,7 +57,8 @@ class Supervisor:
         self._connected = False
         self._asking: Timer | None = None
         self._stopping = False
-        credentials = Credentials(*(paths.identity / name for name in ("device.pem", "device.key", "ca.pem")))
+        files = (paths.identity / name for name in ("device.pem", "device.key", "ca.pem"))
+        credentials = Credentials(*files, clock=self._now)
         self._journal = Journal(self._current_outbox, now_ms, self._send_soon)
         # The link needs the number of this start, the executions need the relay, the relay needs the link.
         starts = StateFile(paths.update, Durable()).load().starts + 1
@@ -83,6 +85,10 @@ class Supervisor:
         """Leave the loop; may be called from a signal handler."""
         self._stopping = True
         self.loop.stop()
+
+    def _now(self) -> Now:
+        """Called in the link's thread: reads one reference."""
+        return Now.read(self.executions.state.floors.time_ms)
 
     def _current_outbox(self) -> Outbox:
         return self._outbox

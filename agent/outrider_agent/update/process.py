@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from outrider_agent.clock import BUILD_MS
 from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
 from outrider_agent.errors import AgentError, ControlError
@@ -35,7 +36,6 @@ from outrider_protocol.errors import ProtocolError, TooLargeError, WrongTargetEr
 from outrider_protocol.manifest import Config, Manifest
 from outrider_protocol.order import Order
 
-BUILD_MS: Final = 1_764_547_200_000
 BEGIN_S: Final = 10.0
 PROCEED_S: Final = 600.0
 AGAIN_S: Final = 2.0
