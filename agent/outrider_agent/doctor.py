@@ -84,9 +84,8 @@ def _update(paths: Paths) -> str:
 
 def _broker(paths: Paths, config: Config) -> str:
     address = (config.broker.host, config.broker.port)
-    names = ("device.pem", "device.key", "ca.pem")
     try:
-        context = Credentials(*(paths.identity / name for name in names)).context()
+        context = Credentials.under(paths.identity).context()
         plain = socket.create_connection(address, CONNECT_S)
         with plain, context.wrap_socket(plain, server_hostname=config.broker.host) as secured:
             return f"{config.broker.host}:{config.broker.port} answers with {secured.version()}"

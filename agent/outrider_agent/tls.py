@@ -72,7 +72,7 @@ def _checking(clock: Clock) -> type[ssl.SSLSocket]:
 def verified_chain(sock: ssl.SSLSocket) -> list[Mapping[str, Any]]:
     """The certificates that OpenSSL built the chain of, leaf first, each as `getpeercert` would show it."""
     inner: Any = sock
-    # Public only since Python 3.13, and there as DER, which needs a parser; below it every Python from 3.10 on has both.
+    # Public only since Python 3.13, and there as DER, which needs a parser; below it every Python from 3.10 on has it.
     return [certificate.get_info() for certificate in inner._sslobj.get_verified_chain()]
 
 

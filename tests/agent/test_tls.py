@@ -125,7 +125,7 @@ def test_a_late_clock_does_not_hinder(tmp_path: Path, now: Now, leaf: Times) -> 
 def test_what_has_ended_is_refused_before_anything_is_sent(
     tmp_path: Path, now: Now, leaf: Times, ca: Times, said: str
 ) -> None:
-    """CLK-2: a certificate of the chain that ended before clock or floor is refused by name; the server hears nothing."""
+    """CLK-2: a certificate of the chain that ended before clock or floor is refused by name, unheard."""
     server = Server(tmp_path, leaf, ca)
     with pytest.raises(CertificateTimeError, match=said) as caught:
         server.get(now)

@@ -75,6 +75,11 @@ class Credentials:
     ca: Path
     clock: Clock = Now.read
 
+    @classmethod
+    def under(cls, identity: Path, clock: Clock = Now.read) -> Credentials:
+        """The files in an identity directory."""
+        return cls(identity / "device.pem", identity / "device.key", identity / "ca.pem", clock)
+
     def context(self) -> ssl.SSLContext:
         """Mutual TLS against the fleet's CA alone; raises `OSError` or `ssl.SSLError`."""
         return client_context(self.clock, ca=self.ca, own=KeyFiles(self.certificate, self.key))

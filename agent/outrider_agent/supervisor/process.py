@@ -57,8 +57,7 @@ class Supervisor:
         self._connected = False
         self._asking: Timer | None = None
         self._stopping = False
-        files = (paths.identity / name for name in ("device.pem", "device.key", "ca.pem"))
-        credentials = Credentials(*files, clock=self._now)
+        credentials = Credentials.under(paths.identity, self._now)
         self._journal = Journal(self._current_outbox, now_ms, self._send_soon)
         # The link needs the number of this start, the executions need the relay, the relay needs the link.
         starts = StateFile(paths.update, Durable()).load().starts + 1
