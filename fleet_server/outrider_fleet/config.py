@@ -30,12 +30,16 @@ class ApiConfig:
 
 @dataclass(frozen=True)
 class BrokerConfig:
-    """The embedded broker; `advertise_host` is what devices are told, `binary` another nats-server."""
+    """The embedded broker; `advertise_host` is what devices are told, `binary` another nats-server.
+
+    `mosquitto` names the directory of an external broker instead (`outrider-fleet broker-config mosquitto` writes it).
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     advertise_host: str = "127.0.0.1"
     binary: str | None = None
+    mosquitto: str | None = None
 
 
 @dataclass(frozen=True)

@@ -101,18 +101,14 @@ class Process:
 class Fleet:
     """A fleet server on free loopback ports."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.home, self.offline = directory / "fleet", directory / "offline"
         run("outrider-fleet", "init", str(self.home), "--name", "e2e", "--offline", str(self.offline))
         self.pipeline_key = directory / "pipeline.pem"
         run("outrider-fleet", "trust", "pipeline-key", str(self.pipeline_key))
         self.cli("delegate", "tiny", "--key", f"{self.pipeline_key}.pub", "--offline", str(self.offline))
-        self.process = Process(
-            command(
-                "outrider-fleet", "--home", str(self.home), "up", "--http-port", "0", "--mqtt-port", "0", "--no-runner"
-            ),
-            directory / "fleet.log",
-        )
+        up = ("up", "--http-port", "0", "--mqtt-port", "0", "--no-runner", *options)
+        self.process = Process(command("outrider-fleet", "--home", str(self.home), *up), directory / "fleet.log")
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,14 +40,26 @@ GRACE_S: Final = 2
 RUNNER_LOOK_S: Final = 1.0
 
 
-def serve(home: Path, *, http_port: int | None = None, mqtt_port: int | None = None, runner: bool = True) -> None:
-    """Serve until SIGTERM; raises a `FleetError` where it cannot start."""
+def serve(
+    home: Path,
+    *,
+    http_port: int | None = None,
+    mqtt_port: int | None = None,
+    broker: Path | None = None,
+    runner: bool = True,
+) -> None:
+    """Serve until SIGTERM, with the external broker of directory `broker` where given.
+
+    Raises a `FleetError` where it cannot start.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn takes them while it runs, and raises them again afterwards
     place = Home(home)
     config = configuration.load(place.config)
+    if broker is not None:
+        config = replace(config, broker=replace(config.broker, mosquitto=str(broker)))
     with ExitStack() as stack:
         stack.enter_context(_only_one(place))
         listener = stack.enter_context(_listen(config, http_port))
@@ -71,7 +84,7 @@ class _Server(uvicorn.Server):
     """Says that it is ready, once it is."""
 
     def __init__(self, parts: Parts, api: str, runner: RunnerProcess, *, watched: bool) -> None:
-        services = Services(parts.fleet, parts.callout.revoke, parts.allow, parts.health)
+        services = Services(parts.fleet, parts.gate.revoke, parts.gate.allow, parts.health)
         app = application.create(services)
         super().__init__(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off")
@@ -102,7 +115,7 @@ class _Server(uvicorn.Server):
             self._write_endpoints()
 
     def _write_endpoints(self) -> None:
-        host, port = self._parts.broker.mqtt_address
+        host, port = self._parts.gate.address
         self._told_runner = self._runner.pid
         value: dict[str, Any] = {
             "api": self._api,

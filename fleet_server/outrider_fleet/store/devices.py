@@ -45,6 +45,12 @@ def revoke_keys(connection: Connection, device: str, now_ms: int) -> None:
     sql.change(connection, device_keys, unrevoked, {"revoked_ms": now_ms})
 
 
+def revoked_keys(connection: Connection, now_ms: int) -> list[Row]:
+    """Rows of certificates that were revoked before their end."""
+    live = and_(device_keys.c.revoked_ms.is_not(None), device_keys.c.expires_ms > now_ms)
+    return sql.rows(connection, select(device_keys).where(live).order_by(device_keys.c.issued_ms))
+
+
 def add_key(connection: Connection, row: Row) -> None:
     """Record a certificate."""
     sql.insert(connection, device_keys, row)

@@ -68,6 +68,11 @@ def unpublished(connection: Connection) -> list[Row]:
     return [waiting[digest] for digest in dict.fromkeys(needed) if digest in waiting]
 
 
+def published(connection: Connection) -> list[Row]:
+    """Blobs that the broker was given."""
+    return sql.rows(connection, select(blobs).where(blobs.c.published_ms.is_not(None)))
+
+
 def mark_published(connection: Connection, digest: str, now_ms: int | None) -> None:
     """Remember that the broker holds every chunk (or, with None, that it does not)."""
     sql.change(connection, blobs, blobs.c.digest == digest, {"published_ms": now_ms})

@@ -1,7 +1,6 @@
 """One broker a column, for the whole module; clients that are closed at the end."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 

@@ -100,7 +100,8 @@ def test_a_former_key_gets_nobody_in(column: Column, client: MakeClient) -> None
 @pytest.mark.parametrize("claimed", ["dev-2", "_fleet", "_canary", "", "dev-1 ", "auth"])
 def test_a_claimed_name_gives_nothing(column: Column, client: MakeClient, server: Inbox, claimed: str) -> None:
     """BRK-24: a client id other than the certificate's name is refused or replaced: it ends nobody's session, and what
-    is sent and read under it is what the certificate's own name may."""
+    is sent and read under it is what the certificate's own name may.
+    """
     victim = client("dev-2")
     assert victim.connect()
     assert victim.subscribe(topics.all_down("dev-2"))
@@ -145,7 +146,8 @@ FORGED = [
 @pytest.mark.parametrize("topic", FORGED)
 def test_forging_reaches_nobody(column: Column, client: MakeClient, server: Inbox, topic: str) -> None:
     """BRK-24: what a device publishes outside its own upward topics reaches neither a device nor the server, neither
-    now nor retained. (A wrong shard of its own is no topic of anybody: the server refuses it by name.)"""
+    now nor retained. (A wrong shard of its own is no topic of anybody: the server refuses it by name.)
+    """
     forger, victim = client("dev-1"), client("dev-2")
     assert forger.connect()
     assert victim.connect()
@@ -199,7 +201,8 @@ def test_eavesdropping_and_stealing_bring_nothing(
     column: Column, client: MakeClient, server: Inbox, filters: str
 ) -> None:
     """BRK-24: whatever filter a device asks for, it sees no other device's topic, and takes no message from its owner;
-    wildcards, shared queues and what is retained included."""
+    wildcards, shared queues and what is retained included.
+    """
     victim, spy = client("dev-2"), client("dev-1")
     server.link.publish(topics.desired("dev-2"), b"retained secret", retain=True).wait(5)
     assert victim.connect()
