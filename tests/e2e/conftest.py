@@ -1,5 +1,7 @@
 """One built pair of releases for the whole session, one fleet and one device a test."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +14,17 @@ PADDING = 90_000  # 6.5 MB of weights: some fifty chunks, so that a download can
 
 @pytest.fixture(scope="session")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Version → OCI layout; 1.1 is large."""
-    directory = tmp_path_factory.mktemp("releases")
-    return {"1.0": build(directory, "1.0", 1), "1.1": build(directory, "1.1", 2, padding=PADDING)}
+    """Version → OCI layout; 1.1 is large. Built once, by whichever of several test processes comes first."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "releases"
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "built").exists():
+            build(directory, "1.0", 1)
+            build(directory, "1.1", 2, padding=PADDING)
+            (directory / "built").touch()
+    return {version: directory / f"release-{version}" for version in ("1.0", "1.1")}
 
 
 @pytest.fixture
