@@ -17,6 +17,8 @@ DOCUMENTS: dict[str, Any] = {
     "trust_online.json": samples.ONLINE,
     "enrol_request.json": samples.ENROL,
     "enrol_response.json": samples.ENROLLED,
+    "renew_request.json": samples.RENEW,
+    "renewal.json": samples.RENEWAL,
     "director.json": samples.DIRECTOR,
     "floors.json": samples.FLOORS,
     "order.json": samples.ORDER,

@@ -9,11 +9,11 @@ from fastapi.concurrency import run_in_threadpool
 from outrider_fleet.api.access import Answer, Given, Operator, Reader
 from outrider_fleet.api.answers import tagged
 from outrider_fleet.api.bodies import GroupBody, TokenBody
-from outrider_fleet.app import admission, distribute, enrol, groups, tokens, views
+from outrider_fleet.app import admission, distribute, enrol, groups, renew, tokens, views
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import devices
-from outrider_protocol.messages import EnrolRequest
+from outrider_protocol.messages import EnrolRequest, RenewRequest
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -33,6 +33,14 @@ async def enrol_device(request: Request, given: Given) -> Response:
     answered = await run_in_threadpool(enrol.enrol, given.fleet, asked)
     given.allow(asked.device)
     return Response(answered.encode(), media_type="application/json")
+
+
+@router.post("/renew")
+async def renew_certificate(request: Request, given: Given) -> Response:
+    """The next certificate of a device, for the key that signs the request."""
+    asked = RenewRequest.decode(await request.body())
+    answered = await run_in_threadpool(renew.over_http, given.fleet, asked)
+    return Response(answered.encode(), media_type="application/json", status_code=202 if answered.why else 200)
 
 
 @router.get("/trust/{name}")
@@ -80,6 +88,12 @@ def revoke_device(device: str, given: Given, caller: Operator) -> Answer:
     """Refuse a device from now on and end its live session."""
     admission.revoke(given.fleet, device, caller.actor)
     return {"device": device, "state": "revoked", "sessions_ended": given.end_sessions(device)}
+
+
+@router.post("/devices/{device}/approve")
+def approve_device(device: str, given: Given, caller: Operator) -> Answer:
+    """Let a device whose certificate has ended have the next one."""
+    return renew.approve(given.fleet, device, caller.actor)
 
 
 @router.get("/groups")

@@ -9,7 +9,7 @@ from outrider_fleet.store import devices
 def admit(fleet: Fleet, device: str) -> bool:
     """Whether a device may connect."""
     with fleet.look() as connection:
-        return devices.enrolled(connection, device)
+        return devices.connects(connection, device)
 
 
 def key_of(fleet: Fleet, device: str) -> str | None:

@@ -69,6 +69,15 @@ def device_revoke(server: Connection, name: str, *, as_json: bool) -> None:
     emit(server.post(f"/devices/{name}/revoke", {}), as_json=as_json)
 
 
+@device.command("approve")
+@click.argument("name")
+@as_json
+@click.pass_obj
+def device_approve(server: Connection, name: str, *, as_json: bool) -> None:
+    """Let a device whose certificate has ended have the next one, for its old key."""
+    emit(server.post(f"/devices/{name}/approve", {}), as_json=as_json)
+
+
 @click.group()
 def group() -> None:
     """Groups of devices; `all` always exists."""
