@@ -99,11 +99,12 @@ class Drift:
 
 @dataclass(frozen=True)
 class Supervisor:
-    """Limits of what the supervisor waits for."""
+    """Limits of what the supervisor waits for, and how often it looks after the device's certificate."""
 
     worker_start_s: float = 60.0
     drain_s: float = 10.0
     state_every_s: float = 5.0
+    renew_every_s: float = 21_600.0
 
 
 @dataclass(frozen=True)

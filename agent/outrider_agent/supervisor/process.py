@@ -29,6 +29,7 @@ from outrider_agent.supervisor.journal import Journal
 from outrider_agent.supervisor.lock import only_agent
 from outrider_agent.supervisor.loop import Loop, Timer
 from outrider_agent.supervisor.relay import UpdateRelay
+from outrider_agent.supervisor.renewer import Renewer
 from outrider_agent.supervisor.reporter import Reporter
 from outrider_agent.supervisor.sender import Sender
 from outrider_agent.supervisor.state import StateFile
@@ -66,6 +67,15 @@ class Supervisor:
         self.executions = Executions(self.loop, paths, self._workers, self._relay, self._journal, self._changed)
         self._sender = Sender(self._device, self._current_outbox, self._link, config.telemetry, self.loop.now_s)
         self._reporter = Reporter(config, lambda: self.executions.state, self._workers, self._current_outbox, now_ms)
+        self._renewer = Renewer(
+            self.loop,
+            self._link,
+            self._journal,
+            self._now,
+            device=self._device,
+            server=config.server.url,
+            every_s=config.supervisor.renew_every_s,
+        )
         self._status = StatusSocket(self.loop, paths.status_socket, self._status_now)
 
     def run(self) -> None:
@@ -73,6 +83,7 @@ class Supervisor:
         self.loop.on_wake(self._facts)
         self._guarded(self.executions.start)
         self._link.start()
+        self._renewer.start()
         self.loop.call_every(self._config.telemetry.flush_s, self._flush)
         self.loop.call_every(1.0, self.executions.judge)
         self.loop.call_every(self._config.supervisor.state_every_s, self._changed)
@@ -127,7 +138,7 @@ class Supervisor:
 
     def _on_connected(self, session: int) -> None:
         _LOG.info("connected to %s:%d", self._config.broker.host, self._config.broker.port)
-        self._session, self._connected = session, True
+        self._session, self._connected, self._renewer.connected = session, True, True
         self._link.publish(topics.presence(self._device), Presence(session, True).encode(), retain=True)
         self._ask(0)
         self._relay.connected()
@@ -137,7 +148,7 @@ class Supervisor:
     def _on_lost(self, fact: Lost) -> None:
         level = logging.WARNING if fact.had_connected else logging.INFO
         _LOG.log(level, "no connection: %s", fact.reason)
-        self._connected = False
+        self._connected = self._renewer.connected = False
         self._sender.lost()
         if self._asking is not None:
             self._asking.cancel()
@@ -157,6 +168,8 @@ class Supervisor:
                 self.executions.orders.received(payload)
         elif topic == topics.ack(self._device):
             self._ack(payload)
+        elif topic == topics.certificate(self._device):
+            self._renewer.answered(payload)
         else:
             self._relay.message(topic, payload)
 
@@ -199,6 +212,7 @@ class Supervisor:
 
     def _close(self) -> None:
         self._relay.stop()
+        self._renewer.stop()
         leaving = self._workers.all
         self._workers.stop(STOP_S)
         deadline_s = time.monotonic() + STOP_S

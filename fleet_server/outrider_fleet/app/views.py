@@ -10,7 +10,7 @@ from outrider_fleet.domain import plan
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.store import devices, drift, releases, rollouts, sql, training
 from outrider_fleet.store.sql import Row
-from outrider_fleet.store.tables import drift_status, streams
+from outrider_fleet.store.tables import drift_status, renewals, streams
 
 _HIDDEN = ("reported", "facts")
 
@@ -40,6 +40,7 @@ def device(connection: Connection, name: str) -> Row:
         "drift": [{**status, "clearing": _clearing(connection, status)} for status in statuses],
         "streams": sql.rows(connection, of_device),
         "executions": rollouts.device_history(connection, name),
+        "renewal": sql.find(connection, renewals, device=name),
     }
 
 
