@@ -119,17 +119,16 @@ class MosquittoGate:
             canary = self._authority.issue_client(CANARY_NAME, VISITOR_DAYS)
             now_ms = time.time_ns() // 1_000_000
             self._write([*self._revoked(), Revoked(serial_of(canary.certificate_pem.decode()), now_ms)])
-            if not self._signal():
-                return 0
-            self._wait_loaded(self._context(Path(folder), "canary", canary))
+            patience_s = LOADED_S if self._signal() else 0.0
+            self._wait_loaded(self._context(Path(folder), "canary", canary), patience_s)
             visitor = self._authority.issue_client(device, VISITOR_DAYS)
             return int(self._visit(self._context(Path(folder), "visitor", visitor), device))
 
-    def _wait_loaded(self, canary: ssl.SSLContext) -> None:
-        deadline = time.monotonic() + LOADED_S
+    def _wait_loaded(self, canary: ssl.SSLContext, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
         while self._visit(canary, CANARY_NAME):
-            if time.monotonic() > deadline:
-                raise RevocationError(f"{self._directory / LIST} was not loaded within {LOADED_S} s")
+            if time.monotonic() >= deadline:
+                raise RevocationError(f"{self._directory / LIST} was not loaded within {patience_s:g} s")
             time.sleep(POLL_S)
 
     def _visit(self, context: ssl.SSLContext, name: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from outrider_fleet.broker.errors import RevocationError
 from outrider_fleet.broker.link import ClientTls
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_protocol import topics
@@ -264,3 +265,20 @@ def test_revocation_outlives_the_broker(column: Column, client: MakeClient) -> N
     column.restart()
     assert until(lambda: lets_in(client("dev-7", other)))
     assert not lets_in(client("dev-6", tls))
+
+
+def test_a_list_that_nobody_loads_is_no_revocation(column: Column, client: MakeClient) -> None:
+    """BRK-26: where the broker cannot be told, the operator is: the revocation does not look done."""
+    if column.name != "mosquitto":
+        return  # it keeps no list
+    pid = column.directory / "mosquitto" / "mosquitto.pid"
+    told = pid.read_text()
+    tls = column.certificate("dev-8")
+    assert client("dev-8", tls).connect()
+    pid.write_text("")
+    column.records.withdraw("dev-8")
+    with pytest.raises(RevocationError) as caught:
+        column.gate.revoke("dev-8")
+    assert "SIGHUP" in caught.value.hint
+    pid.write_text(told)
+    assert column.gate.revoke("dev-8") == 1
