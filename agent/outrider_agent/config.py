@@ -39,10 +39,11 @@ _LOOPBACK: Final = ("127.0.0.1:", "localhost:", "[::1]:")
 
 @dataclass(frozen=True)
 class Device:
-    """Who this device is and which board it is."""
+    """Who this device is and which board it is; `erasable`: whether the fleet may order it to erase itself."""
 
     id: str
     profile: str
+    erasable: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One example of every document: what the golden vectors hold and the property tests start from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -63,6 +64,7 @@ ORDER = Order(
     manifest_bytes=2000,
     parameters={"shadow_windows": 24, "shadow_disagreement_max": 0.3},
 )
+REMOVAL = replace(ORDER, seq=6, parameters={}, action="remove")
 ENVELOPE: Final = signing.sign_order(ORDER, [KEY])
 
 MODEL_BYTES: Final = bytes(range(256)) * 1000

@@ -22,6 +22,7 @@ DOCUMENTS: dict[str, Any] = {
     "director.json": samples.DIRECTOR,
     "floors.json": samples.FLOORS,
     "order.json": samples.ORDER,
+    "removal.json": samples.REMOVAL,
     "manifest.json": samples.MANIFEST,
     "index.json": samples.INDEX,
     "config.json": samples.CONFIG,

@@ -131,13 +131,13 @@ class BrokerLink:
         if client is not None and gone:
             client.unsubscribe(gone)
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Say goodbye (retained presence), disconnect and end the thread."""
+    def stop(self, timeout_s: float = 2.0, *, farewell: bool = True) -> None:
+        """Say goodbye (retained presence, unless nothing is to stay), disconnect and end the thread."""
         self._stopping.set()
         client = self._client
         if client is not None:
-            info = client.publish(topics.presence(self._device), Presence(self._session, False).encode(), 1, True)
-            _wait(info, timeout_s)
+            offline = Presence(self._session, False).encode() if farewell else b""
+            _wait(client.publish(topics.presence(self._device), offline, 1, True), timeout_s)
             client.disconnect()
         self._thread.join(timeout_s)
 

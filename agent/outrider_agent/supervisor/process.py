@@ -23,12 +23,14 @@ from outrider_agent.errors import DurableError, NotEnrolledError, OutboxError
 from outrider_agent.outbox.schema import OutboxDamagedError
 from outrider_agent.outbox.store import Outbox
 from outrider_agent.paths import Paths
+from outrider_agent.supervisor import removal
 from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Fact, Lost, Received, Refused
 from outrider_agent.supervisor.executions import Executions, now_ms
 from outrider_agent.supervisor.journal import Journal
 from outrider_agent.supervisor.lock import only_agent
 from outrider_agent.supervisor.loop import Loop, Timer
 from outrider_agent.supervisor.relay import UpdateRelay
+from outrider_agent.supervisor.removal import Removal
 from outrider_agent.supervisor.renewer import Renewer
 from outrider_agent.supervisor.reporter import Reporter
 from outrider_agent.supervisor.sender import Sender
@@ -76,12 +78,15 @@ class Supervisor:
             server=config.server.url,
             every_s=config.supervisor.renew_every_s,
         )
+        self._removal = Removal(self.loop, paths, self._workers, self._journal, self._current_outbox, self.stop)
+        if config.device.erasable:
+            self._relay.on_removal = self._removal.begin
         self._status = StatusSocket(self.loop, paths.status_socket, self._status_now)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         self.loop.on_wake(self._facts)
-        self._guarded(self.executions.start)
+        self._guarded(self.executions.start if self._removal.order is None else self._removal.resume)
         self._link.start()
         self._renewer.start()
         self.loop.call_every(self._config.telemetry.flush_s, self._flush)
@@ -164,7 +169,7 @@ class Supervisor:
         if topic == topics.desired(self._device):
             if self._asking is not None:
                 self._asking.cancel()
-            if payload and len(payload) <= ORDER_BYTES_MAX:
+            if payload and len(payload) <= ORDER_BYTES_MAX and self._removal.order is None:
                 self.executions.orders.received(payload)
         elif topic == topics.ack(self._device):
             self._ack(payload)
@@ -223,10 +228,13 @@ class Supervisor:
             worker.wait(STOP_S)
         self._guarded(self._outbox.commit)
         self._guarded(self._sender.send)
-        self._link.stop()
+        self._link.stop(farewell=self._removal.order is None)
         self._guarded(self._outbox.close)
         self._status.close()
         self._workers.close()
+        if self._removal.order is not None:
+            removal.erase(self._paths, Durable())
+            _LOG.warning("this device was decommissioned: its keys, models and records are erased")
 
 
 def prepare(paths: Paths) -> None:
@@ -239,7 +247,9 @@ def prepare(paths: Paths) -> None:
 
 
 def run(paths: Paths, config: Config) -> None:
-    """Run the agent in this process until a signal."""
+    """Run the agent in this process until a signal, or until it was erased."""
+    if removal.read(paths) is not None and not (paths.identity / "device.key").exists():
+        removal.erase(paths, Durable())  # the last process was interrupted when the keys had gone
     prepare(paths)
     os.umask(0o077)
     with only_agent(paths.lock):

@@ -27,6 +27,7 @@ from outrider_agent.update.errors import (
     AlreadyInstalledError,
     CannotRefreshError,
     NoArtifactError,
+    RemovalOrderedError,
     UntrustedMetadataError,
     told,
 )
@@ -77,6 +78,8 @@ class Update:
             claimed = claim(order)
             accepted = self._accept(task, order)
             self._channel.send("staged", {"parameters": self._stage(task, accepted)})
+        except RemovalOrderedError:
+            self._channel.send("removal", {"order": claimed})
         except (AgentError, ProtocolError, OSError) as error:
             if isinstance(error, ControlError):
                 raise
@@ -89,6 +92,8 @@ class Update:
         order, floors, _ = trust.accept(
             task.envelope, trusted.director, task.floors, self._identity, self._clock(trusted)
         )
+        if order.action == "remove":
+            raise RemovalOrderedError(order)
         if trusted.target is None:
             raise NoArtifactError(f"{order.target} is not listed")
         trust.check_artifact(order, trusted.target, self._identity, trusted.floors.min_counter.get(order.model, 0))

@@ -8,8 +8,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from outrider_fleet.api.access import Answer, Given, Operator, Reader
 from outrider_fleet.api.answers import tagged
-from outrider_fleet.api.bodies import GroupBody, TokenBody
-from outrider_fleet.app import admission, distribute, enrol, groups, renew, tokens, views
+from outrider_fleet.api.bodies import DecommissionBody, GroupBody, TokenBody
+from outrider_fleet.app import admission, decommission, distribute, enrol, groups, renew, tokens, views
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import devices
@@ -88,6 +88,16 @@ def revoke_device(device: str, given: Given, caller: Operator) -> Answer:
     """Refuse a device from now on and end its live session."""
     admission.revoke(given.fleet, device, caller.actor)
     return {"device": device, "state": "revoked", "sessions_ended": given.end_sessions(device)}
+
+
+@router.post("/devices/{device}/decommission")
+def decommission_device(device: str, body: DecommissionBody, given: Given, caller: Operator) -> Answer:
+    """Let a device erase itself, then erase what is known of it; without `wait` only the second, at once."""
+    state = decommission.begin(given.fleet, device, caller.actor, wait=body.wait)
+    if state == "decommissioning":
+        return {"device": device, "state": state}
+    told = decommission.finish(given.fleet, device, caller.actor, given.end_sessions)
+    return {"device": device, "state": "decommissioned", **told}
 
 
 @router.post("/devices/{device}/approve")

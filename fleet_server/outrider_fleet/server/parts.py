@@ -11,7 +11,7 @@ import logging
 from contextlib import ExitStack
 from typing import Any, Final, Protocol
 
-from outrider_fleet.app import clear_devices, close_loop, orders, rollouts
+from outrider_fleet.app import clear_devices, close_loop, decommission, orders, rollouts
 from outrider_fleet.app.distribute import Distribution
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.app.ingest import Ingest
@@ -115,6 +115,7 @@ class Parts:
         rollouts.tick(self.fleet)
         clear_devices.step(self.fleet)
         close_loop.step(self.fleet)
+        decommission.step(self.fleet, self.gate.revoke)
 
     def _choose_warm(self) -> None:
         """Keep the artifacts of running rollouts warm, and no others."""
