@@ -43,6 +43,15 @@ class BrokerConfig:
 
 
 @dataclass(frozen=True)
+class EnrolmentConfig:
+    """HTTPS for devices: enrolment and renewal, with a certificate of the fleet's own for `names`. Port 0: none."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StoreConfig:
     """`url` empty: fleet.db in the home."""
 
@@ -72,6 +81,7 @@ class FleetConfig:
     name: str = "outrider"
     api: ApiConfig = field(default_factory=ApiConfig)
     broker: BrokerConfig = field(default_factory=BrokerConfig)
+    enrolment: EnrolmentConfig = field(default_factory=EnrolmentConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -80,6 +90,7 @@ class FleetConfig:
 _SECTIONS: Mapping[str, type[Any]] = {
     "api": ApiConfig,
     "broker": BrokerConfig,
+    "enrolment": EnrolmentConfig,
     "store": StoreConfig,
     "engine": EngineConfig,
     "training": TrainingConfig,

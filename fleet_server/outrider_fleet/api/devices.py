@@ -1,19 +1,17 @@
-"""Enrolment, trust files, tokens, devices and groups."""
+"""Trust files, tokens, devices and groups."""
 
 import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from outrider_fleet.api.access import Answer, Given, Operator, Reader
 from outrider_fleet.api.answers import tagged
 from outrider_fleet.api.bodies import DecommissionBody, GroupBody, TokenBody
-from outrider_fleet.app import admission, decommission, distribute, enrol, groups, renew, tokens, views
+from outrider_fleet.app import admission, decommission, distribute, groups, renew, tokens, views
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import devices
-from outrider_protocol.messages import EnrolRequest, RenewRequest
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -24,23 +22,6 @@ _TRUST_FILE = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}\.json")
 def health(given: Given) -> Answer:
     """How the server's parts are."""
     return {"status": "ok", "fleet": given.fleet.config.name, **given.health()}
-
-
-@router.post("/enrol")
-async def enrol_device(request: Request, given: Given) -> Response:
-    """A device joins, by its token."""
-    asked = EnrolRequest.decode(await request.body())
-    answered = await run_in_threadpool(enrol.enrol, given.fleet, asked)
-    given.allow(asked.device)
-    return Response(answered.encode(), media_type="application/json")
-
-
-@router.post("/renew")
-async def renew_certificate(request: Request, given: Given) -> Response:
-    """The next certificate of a device, for the key that signs the request."""
-    asked = RenewRequest.decode(await request.body())
-    answered = await run_in_threadpool(renew.over_http, given.fleet, asked)
-    return Response(answered.encode(), media_type="application/json", status_code=202 if answered.why else 200)
 
 
 @router.get("/trust/{name}")

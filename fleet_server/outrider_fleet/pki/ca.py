@@ -14,7 +14,7 @@
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -145,9 +145,15 @@ class CertificateAuthority:
         """A signed list of certificates that are no longer good, PEM."""
         return revocation_list(self._signer, revoked, self.clock())
 
-    def issue_server(self, hosts: Sequence[str] = LOOPBACK, days: float = SERVER_DAYS) -> KeyPair:
-        """A server certificate for names and addresses, with a new key."""
-        return self._pair(certificate.name(hosts[0]), days, purpose=certificate.SERVER, hosts=hosts)
+    def issue_server(
+        self, hosts: Sequence[str] = LOOPBACK, days: float = SERVER_DAYS, *, with_root: bool = False
+    ) -> KeyPair:
+        """A server certificate for names and addresses, with a new key.
+
+        With `with_root` the chain shows the root too: who knows its fingerprint needs nothing else.
+        """
+        pair = self._pair(certificate.name(hosts[0]), days, purpose=certificate.SERVER, hosts=hosts)
+        return replace(pair, certificate_pem=pair.certificate_pem + _pem(self.root)) if with_root else pair
 
     def _pair(
         self, subject: x509.Name, days: float, *, purpose: x509.ObjectIdentifier, hosts: Sequence[str]

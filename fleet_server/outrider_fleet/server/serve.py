@@ -3,7 +3,7 @@
 1. A second server on the same home is refused.
 2. `run/endpoints.json` appears when everything answers, with the line `ready http://…`, and goes at the end.
 3. SIGTERM ends HTTP first, then every part and child; SIGKILL leaves a state from which the next start goes on.
-4. HTTP without TLS is served on the loopback only.
+4. HTTP without TLS is served on the loopback only; devices have HTTPS of their own where `[enrolment] port` is given.
 """
 
 import fcntl
@@ -29,6 +29,7 @@ from outrider_fleet.config import FleetConfig, Home
 from outrider_fleet.errors import ConfigError, ConflictError
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.files import private_directory, write_public
+from outrider_fleet.server.door import Door
 from outrider_fleet.server.initialise import compose
 from outrider_fleet.server.parts import Parts
 from outrider_fleet.server.periodic import Periodic
@@ -72,7 +73,12 @@ def serve(
         api = f"http://{config.api.host}:{listener.getsockname()[1]}"
         children = RunnerProcess(place, api)
         stack.callback(children.stop)
-        server = _Server(parts, api, children, watched=runner and config.training.enabled)
+        services = Services(parts.fleet, parts.gate.revoke, parts.gate.allow, parts.health)
+        if config.enrolment.port:
+            door = Door(place, config.enrolment, authority, services)
+            door.start()
+            stack.callback(door.stop)
+        server = _Server(parts, services, api, children, watched=runner and config.training.enabled)
         server.run(sockets=[listener])
 
 
@@ -83,8 +89,7 @@ def _leave(_number: int, _frame: object) -> None:
 class _Server(uvicorn.Server):
     """Says that it is ready, once it is."""
 
-    def __init__(self, parts: Parts, api: str, runner: RunnerProcess, *, watched: bool) -> None:
-        services = Services(parts.fleet, parts.gate.revoke, parts.gate.allow, parts.health)
+    def __init__(self, parts: Parts, services: Services, api: str, runner: RunnerProcess, *, watched: bool) -> None:
         app = application.create(services)
         super().__init__(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off")
