@@ -1,8 +1,8 @@
 """Device certificates a second: `python -m examples.bench.certificates`.
 
-An authority is made in a temporary directory and signs requests of devices, one after the other in one process: once the
-signing alone, once the whole renewal as the server does it (request checked, key compared, row and audit entry committed to
-SQLite with `synchronous=FULL`). The figure is per second of CPU time of that process, which is what a core gives.
+An authority is made in a temporary directory and signs requests of devices, one after the other in one process: once
+the signing alone, once the whole renewal as the server does it (request checked, key compared, row and audit entry
+committed to SQLite with `synchronous=FULL`). The figure is per second of CPU time of that process: what a core gives.
 """
 
 from __future__ import annotations

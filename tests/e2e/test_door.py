@@ -43,7 +43,7 @@ def enrol(server: str, home: Path, *options: str) -> subprocess.CompletedProcess
 
 
 def test_enrolment_over_https_is_pinned(door: tuple[Fleet, str], tmp_path: Path) -> None:
-    """ENR-6, ENR-1 and REN-5: token and digest are enough; a token of another fleet never leaves the device; a used one is
+    """ENR-6, ENR-1 and REN-5: token and digest are enough; another fleet's token never leaves the device; a used one is
     refused, and so is a root that is not the one given. The door renews, too, whatever the device's clock says.
     """
     fleet, server = door
