@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Device, Fleet, Process, eventually, running
+from tests.e2e.harness import MOSQUITTO, Device, Fleet, Process, eventually, running
 
 pytestmark = pytest.mark.e2e
-MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
 
 @dataclass
@@ -40,15 +39,13 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, releases: dict[str, Path]) -> Iterator[Site]:
     """A fleet server that holds release 1.0, on a mosquitto with the files that it wrote."""
-    if MOSQUITTO is None:
-        pytest.skip("no fleet was run on mosquitto: none is on this machine")
     directory = tmp_path / "broker"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     fleet = Fleet(tmp_path, "--broker", str(directory))
     fleet.cli("broker-config", "mosquitto", str(directory), "--port", str(port))
-    broker = Process([MOSQUITTO, "-c", str(directory / "mosquitto.conf")], tmp_path / "mosquitto.log")
+    broker = Process([str(MOSQUITTO), "-c", str(directory / "mosquitto.conf")], tmp_path / "mosquitto.log")
     with running(fleet.process, broker):
         broker.start()
         fleet.start()

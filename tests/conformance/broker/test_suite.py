@@ -16,7 +16,8 @@ from outrider_fleet.broker.link import ClientTls
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_protocol import topics
 from outrider_protocol.errors import MalformedError
-from tests.conformance.broker.columns import Column
+from tests.conformance.broker.columns import MOSQUITTO, Column
+from tests.conformance.broker.conftest import BROKERS
 from tests.fleet.broker.house import Client, Inbox, until
 
 MakeClient = Callable[..., Client]
@@ -38,6 +39,12 @@ def settle(server: Inbox, device: Client, device_id: str) -> None:
     down = marker()
     server.link.publish(topics.ack(device_id), down).wait(5)
     assert until(lambda: device.received.get(topics.ack(device_id)) == down)
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="the mosquitto column was not run: no mosquitto on this machine")
+def test_the_mosquitto_column_is_run() -> None:
+    """BRK-24: where there is no mosquitto, this one line says so for the whole column, here and in tests/e2e."""
+    assert "mosquitto" in BROKERS
 
 
 def test_a_device_does_its_work(column: Column, client: MakeClient, server: Inbox) -> None:

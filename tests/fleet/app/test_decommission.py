@@ -8,9 +8,10 @@ import pytest
 
 from outrider_fleet.app import admission, create_rollout, decommission, enrol, labels, orders, snapshots, tokens
 from outrider_fleet.app.create_rollout import Wanted
+from outrider_fleet.app.orders import Wish
 from outrider_fleet.broker.errors import CalloutError
 from outrider_fleet.errors import ConflictError, UnknownError
-from outrider_fleet.store import erasure
+from outrider_fleet.store import erasure, releases
 from outrider_protocol import topics
 from outrider_protocol.messages import EnrolRequest
 from tests.fleet.app.house import ALL, House, csr
@@ -60,6 +61,11 @@ def test_a_device_erases_itself_first(house: House, ended: list[str]) -> None:
     create_rollout.create(house.fleet, Wanted("har", "1.1", "all", ALL), "operator:test")
     assert house.order("watch-1") == order
     orders.republish(house.fleet)
+    assert house.order("watch-1") == order
+    with house.fleet.change() as change:  # a rollout that began earlier comes to its next phase
+        artifact = releases.artifact(change.connection, order.manifest)
+        assert artifact is not None
+        orders.issue(house.fleet, change, [Wish("watch-1", artifact, 1, {})])
     assert house.order("watch-1") == order
     finish(house, ended)
     assert min(counts(house, "watch-1").values()) > 0
