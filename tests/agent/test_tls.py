@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import http.client
 import ipaddress
+import os
 import socket
 import ssl
 import threading
@@ -196,13 +197,12 @@ def test_a_whole_agent_lives_at_1970(
     (tmp_path / "sitecustomize.py").write_text(
         "import select, time\ntime.sleep = lambda s: select.select([], [], [], s) and None\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
     monkeypatch.setenv("FAKETIME", "@1970-01-02 00:00:00")
     monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
     world.agent.start()
-    for name in ("LD_PRELOAD", "PYTHONPATH"):
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("LD_PRELOAD")
     artifact = world.install("1.0")
     assert world.serving() == artifact.digest
     reported = world.server.reported("dev-1")
