@@ -39,10 +39,11 @@ _LOOPBACK: Final = ("127.0.0.1:", "localhost:", "[::1]:")
 
 @dataclass(frozen=True)
 class Device:
-    """Who this device is and which board it is."""
+    """Who this device is and which board it is; `erasable`: whether the fleet may order it to erase itself."""
 
     id: str
     profile: str
+    erasable: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,12 @@ class Drift:
 
 @dataclass(frozen=True)
 class Supervisor:
-    """Limits of what the supervisor waits for."""
+    """Limits of what the supervisor waits for, and how often it looks after the device's certificate."""
 
     worker_start_s: float = 60.0
     drain_s: float = 10.0
     state_every_s: float = 5.0
+    renew_every_s: float = 21_600.0
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ Update process → supervisor
     accepted {order, floors}                   the order passed every check before the download
     progress {state, detail}                   the execution entered `state`
     staged {parameters}                        verified, load-tested and committed; the parameters with their defaults
+    removal {order}                            a verified order to erase this device; nothing is installed
     failed {state, error, message, hint, claimed}   a named refusal. `state` is an end of the execution, or null: try
                                                again later; `claimed` is what a refused order says of itself
 

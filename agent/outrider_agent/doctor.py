@@ -17,6 +17,7 @@ from outrider_agent.config import Config, load
 from outrider_agent.errors import AgentError, NotEnrolledError, UnreachableError
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor.broker_link import Credentials
+from outrider_agent.tls import CertificateTimeError
 from outrider_agent.update import identity
 
 CONNECT_S: Final = 5.0
@@ -83,12 +84,13 @@ def _update(paths: Paths) -> str:
 
 def _broker(paths: Paths, config: Config) -> str:
     address = (config.broker.host, config.broker.port)
-    names = ("device.pem", "device.key", "ca.pem")
     try:
-        context = Credentials(*(paths.identity / name for name in names)).context()
+        context = Credentials.under(paths.identity).context()
         plain = socket.create_connection(address, CONNECT_S)
         with plain, context.wrap_socket(plain, server_hostname=config.broker.host) as secured:
             return f"{config.broker.host}:{config.broker.port} answers with {secured.version()}"
+    except CertificateTimeError as error:
+        raise UnreachableError(f"{address[0]}:{address[1]}: {error}", error.hint) from error
     except ssl.SSLError as error:
         raise UnreachableError(
             f"{address[0]}:{address[1]}: {error}", "Enrol again: the certificates differ."

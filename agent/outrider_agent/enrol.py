@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from outrider_agent import VERSION
+from outrider_agent.clock import Now
 from outrider_agent.config import Broker, Device, Server, default_toml
 from outrider_agent.durable import Durable
 from outrider_agent.errors import EnrolmentError, InputError, UnreachableError
 from outrider_agent.paths import Paths
+from outrider_agent.tls import client_context
 from outrider_agent.update import identity as identity_file
 from outrider_protocol import canonical, ids, limits
 from outrider_protocol.errors import ProtocolError
@@ -250,7 +252,7 @@ def _pinned_context(host: str, port: int, ca_sha256: str) -> ssl.SSLContext:
     if not pinned:
         hint = "Either this is not the fleet's server, or the token belongs to another fleet."
         raise EnrolmentError(f"{host}:{port} does not show the CA that the token names", hint)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = client_context(Now.read)
     context.load_verify_locations(cadata=pinned[0])
     return context
 

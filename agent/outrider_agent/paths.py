@@ -79,6 +79,11 @@ class Paths:
         return self.var / "desired.json"
 
     @property
+    def removal(self) -> Path:
+        """A verified order to erase this device, until that is done."""
+        return self.var / "removal.json"
+
+    @property
     def identity(self) -> Path:
         """device.key, device.pem, ca.pem, root.json, identity.json."""
         return self.var / "identity"

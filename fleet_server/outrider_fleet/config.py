@@ -30,12 +30,25 @@ class ApiConfig:
 
 @dataclass(frozen=True)
 class BrokerConfig:
-    """The embedded broker; `advertise_host` is what devices are told, `binary` another nats-server."""
+    """The embedded broker; `advertise_host` is what devices are told, `binary` another nats-server.
+
+    `mosquitto` names the directory of an external broker instead (`outrider-fleet broker-config mosquitto` writes it).
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     advertise_host: str = "127.0.0.1"
     binary: str | None = None
+    mosquitto: str | None = None
+
+
+@dataclass(frozen=True)
+class EnrolmentConfig:
+    """HTTPS for devices: enrolment and renewal, with a certificate of the fleet's own for `names`. Port 0: none."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class FleetConfig:
     name: str = "outrider"
     api: ApiConfig = field(default_factory=ApiConfig)
     broker: BrokerConfig = field(default_factory=BrokerConfig)
+    enrolment: EnrolmentConfig = field(default_factory=EnrolmentConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -76,6 +90,7 @@ class FleetConfig:
 _SECTIONS: Mapping[str, type[Any]] = {
     "api": ApiConfig,
     "broker": BrokerConfig,
+    "enrolment": EnrolmentConfig,
     "store": StoreConfig,
     "engine": EngineConfig,
     "training": TrainingConfig,

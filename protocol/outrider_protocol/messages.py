@@ -353,3 +353,46 @@ class EnrolResponse:
             fields.integer("broker_port", low=1, high=65535),
             fields.text("root", limit=limits.ROOT_BYTES),
         )
+
+
+RENEWAL_STATES: Final = ("issued", "waiting", "refused")
+
+
+@dataclass(frozen=True)
+class RenewRequest:
+    """A device asks for its next certificate: the request is signed with the key that it enrolled with."""
+
+    device: str
+    csr_pem: str
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return _write(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> RenewRequest:
+        """Parse; raises `MalformedError`."""
+        fields = _read(cls, data, limits.ENROL_BYTES)
+        return cls(ids.device_id(fields.text("device")), fields.text("csr_pem", limit=16384))
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The answer: `issued` with a certificate, `waiting` for an operator, or `refused`; `why` is a sentence."""
+
+    state: str
+    certificate_pem: str = ""
+    why: str = ""
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return _write(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Renewal:
+        """Parse; raises `MalformedError`."""
+        fields = _read(cls, data, limits.ENROL_BYTES)
+        state = fields.text("state")
+        if state not in RENEWAL_STATES:
+            raise MalformedError(f"Renewal.state: {state[:40]!r}")
+        return cls(state, fields.text("certificate_pem", limit=16384), fields.text("why"))

@@ -4,6 +4,8 @@
 2. It names one artifact by digest and length, and one device by id and key.
 3. `exp_ms − iat_ms` is at most 30 days; expiry limits acceptance, never running.
 4. `parameters` are numbers; which names and ranges are allowed stands in the signed artifact.
+5. `action` is "run", or "remove": the device erases what it has. An order to remove says so in `crit`; one to run does
+   not name its action: its bytes are those of the first version.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from outrider_protocol import canonical, ids, limits
-from outrider_protocol.errors import MalformedError
+from outrider_protocol.errors import MalformedError, UnsupportedError
 from outrider_protocol.fields import VERSION, Fields
 
+ACTIONS: Final = ("run", "remove")
 TYPE: Final = "application/vnd.outrider.order.v1+json"
 
 
@@ -43,6 +46,7 @@ class Order:
     manifest: str
     manifest_bytes: int
     parameters: dict[str, float] = field(default_factory=dict)
+    action: str = "run"
 
     @property
     def target(self) -> str:
@@ -51,7 +55,12 @@ class Order:
 
     def encode(self) -> bytes:
         """The canonical payload of the envelope."""
-        return canonical.encode({"v": VERSION, **asdict(self)})
+        value = {"v": VERSION, **asdict(self)}
+        if self.action == "run":
+            del value["action"]
+        else:
+            value["crit"] = ["action"]
+        return canonical.encode(value)
 
     @classmethod
     def decode(cls, payload: bytes) -> Order:
@@ -71,7 +80,10 @@ class Order:
             manifest=ids.digest(fields.text("manifest")),
             manifest_bytes=fields.integer("manifest_bytes", low=2, high=limits.MANIFEST_BYTES),
             parameters=fields.numbers("parameters"),
+            action=fields.optional_text("action") or "run",
         )
+        if order.action not in ACTIONS:
+            raise UnsupportedError(f"order: the action {order.action[:40]!r} is not known here")
         if not 0 < order.exp_ms - order.iat_ms <= limits.ORDER_LIFETIME_MS:
             raise MalformedError("order: exp_ms must lie within 30 days after iat_ms")
         return order

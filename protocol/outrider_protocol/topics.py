@@ -19,7 +19,7 @@ from outrider_protocol.ids import device_id, model_name, shard
 ROOT: Final = "o1"
 TRUST_ONLINE: Final = "o1/trust/online"
 ALL_UP: Final = "o1/+/+/up/#"
-UP_LEAVES: Final = frozenset({"presence", "state", "bulk", "event"})
+UP_LEAVES: Final = frozenset({"presence", "state", "bulk", "event", "renew"})
 
 
 def desired(device: str) -> str:
@@ -30,6 +30,16 @@ def desired(device: str) -> str:
 def ack(device: str) -> str:
     """Server: committed up to this sequence of this stream."""
     return _down(device, "ack")
+
+
+def certificate(device: str) -> str:
+    """Server: the answer to `renew`."""
+    return _down(device, "certificate")
+
+
+def renew(device: str) -> str:
+    """A request for the next certificate."""
+    return up(device, "renew")
 
 
 def presence(device: str) -> str:

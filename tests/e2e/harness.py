@@ -6,6 +6,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 BIN = Path(sys.executable).parent
+MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -101,18 +103,14 @@ class Process:
 class Fleet:
     """A fleet server on free loopback ports."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.home, self.offline = directory / "fleet", directory / "offline"
         run("outrider-fleet", "init", str(self.home), "--name", "e2e", "--offline", str(self.offline))
         self.pipeline_key = directory / "pipeline.pem"
         run("outrider-fleet", "trust", "pipeline-key", str(self.pipeline_key))
         self.cli("delegate", "tiny", "--key", f"{self.pipeline_key}.pub", "--offline", str(self.offline))
-        self.process = Process(
-            command(
-                "outrider-fleet", "--home", str(self.home), "up", "--http-port", "0", "--mqtt-port", "0", "--no-runner"
-            ),
-            directory / "fleet.log",
-        )
+        up = ("up", "--http-port", "0", "--mqtt-port", "0", "--no-runner", *options)
+        self.process = Process(command("outrider-fleet", "--home", str(self.home), *up), directory / "fleet.log")
 
     def start(self) -> None:
         """Start it and wait until it answers."""

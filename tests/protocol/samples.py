@@ -1,6 +1,7 @@
 """One example of every document: what the golden vectors hold and the property tests start from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -43,7 +44,9 @@ EVENT = messages.Event("execution", NOW_MS, clock_ok=True, body=EXECUTION.body()
 ONLINE = messages.TrustOnline(1, "{}", "{}", "{}", {DIRECTOR_TARGET: "{}", FLOORS_TARGET: "{}"})
 ENROL = messages.EnrolRequest("token.ab", "dev-1", "raspberry-pi-5", "-----BEGIN", {"cores": 4})
 ENROLLED = messages.EnrolResponse("dev-1", "demo", "cert", "ca", "127.0.0.1", 8883, "{}")
-MESSAGES: Final = (ACK, PRESENCE, STATE, EVENT, ONLINE, ENROL, ENROLLED)
+RENEW = messages.RenewRequest("dev-1", "-----BEGIN")
+RENEWAL = messages.Renewal("issued", "cert")
+MESSAGES: Final = (ACK, PRESENCE, STATE, EVENT, ONLINE, ENROL, ENROLLED, RENEW, RENEWAL)
 
 DIRECTOR = Director("demo", 1, (signing.public_bytes(KEY).hex(),))
 FLOORS = Floors({"har": 2})
@@ -62,6 +65,7 @@ ORDER = Order(
     manifest_bytes=2000,
     parameters={"shadow_windows": 24, "shadow_disagreement_max": 0.3},
 )
+REMOVAL = replace(ORDER, seq=6, parameters={}, action="remove")
 ENVELOPE: Final = signing.sign_order(ORDER, [KEY])
 
 MODEL_BYTES: Final = bytes(range(256)) * 1000

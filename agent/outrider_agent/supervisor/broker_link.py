@@ -4,7 +4,8 @@
 2. One client object a connection: nothing that an old connection held is sent again behind the outbox's back.
 3. The last will says `online: false` with this connection's session; sessions only grow, so a late will harms nothing.
 4. Reconnecting waits as `Backoff` says; `stop` ends the wait.
-5. The thread decides nothing: `Connected`, `Lost`, `Received` and `Refused` go to the loop.
+5. Certificate times are held against the later of clock and floor (`outrider_agent.tls`).
+6. The thread decides nothing: `Connected`, `Lost`, `Received` and `Refused` go to the loop.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any, Final
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from outrider_agent.clock import Now
 from outrider_agent.config import Broker
 from outrider_agent.supervisor.backoff import Backoff
+from outrider_agent.tls import Clock, KeyFiles, client_context
 from outrider_protocol import limits, topics
 from outrider_protocol.messages import Presence
 
@@ -70,14 +73,16 @@ class Credentials:
     certificate: Path
     key: Path
     ca: Path
+    clock: Clock = Now.read
+
+    @classmethod
+    def under(cls, identity: Path, clock: Clock = Now.read) -> Credentials:
+        """The files in an identity directory."""
+        return cls(identity / "device.pem", identity / "device.key", identity / "ca.pem", clock)
 
     def context(self) -> ssl.SSLContext:
         """Mutual TLS against the fleet's CA alone; raises `OSError` or `ssl.SSLError`."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_verify_locations(cafile=str(self.ca))
-        context.load_cert_chain(str(self.certificate), str(self.key))
-        return context
+        return client_context(self.clock, ca=self.ca, own=KeyFiles(self.certificate, self.key))
 
 
 class BrokerLink:
@@ -126,13 +131,13 @@ class BrokerLink:
         if client is not None and gone:
             client.unsubscribe(gone)
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Say goodbye (retained presence), disconnect and end the thread."""
+    def stop(self, timeout_s: float = 2.0, *, farewell: bool = True) -> None:
+        """Say goodbye (retained presence, unless nothing is to stay), disconnect and end the thread."""
         self._stopping.set()
         client = self._client
         if client is not None:
-            info = client.publish(topics.presence(self._device), Presence(self._session, False).encode(), 1, True)
-            _wait(info, timeout_s)
+            offline = Presence(self._session, False).encode() if farewell else b""
+            _wait(client.publish(topics.presence(self._device), offline, 1, True), timeout_s)
             client.disconnect()
         self._thread.join(timeout_s)
 

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from outrider_agent.clock import BUILD_MS
 from outrider_agent.errors import OutboxError
 from outrider_agent.outbox.store import Outbox
 from outrider_protocol import telemetry
 from outrider_protocol.messages import Event, ExecutionReport
 
-BUILD_MS: Final = 1_764_547_200_000  # 2025-12-01: no clock of a device that runs this code can rightly be earlier
 _LOG: Final = logging.getLogger(__name__)
 
 

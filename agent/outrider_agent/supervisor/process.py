@@ -16,18 +16,22 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from outrider_agent.clock import Now
 from outrider_agent.config import Config
 from outrider_agent.durable import Durable
 from outrider_agent.errors import DurableError, NotEnrolledError, OutboxError
 from outrider_agent.outbox.schema import OutboxDamagedError
 from outrider_agent.outbox.store import Outbox
 from outrider_agent.paths import Paths
+from outrider_agent.supervisor import removal
 from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Fact, Lost, Received, Refused
 from outrider_agent.supervisor.executions import Executions, now_ms
 from outrider_agent.supervisor.journal import Journal
 from outrider_agent.supervisor.lock import only_agent
 from outrider_agent.supervisor.loop import Loop, Timer
 from outrider_agent.supervisor.relay import UpdateRelay
+from outrider_agent.supervisor.removal import Removal
+from outrider_agent.supervisor.renewer import Renewer
 from outrider_agent.supervisor.reporter import Reporter
 from outrider_agent.supervisor.sender import Sender
 from outrider_agent.supervisor.state import StateFile
@@ -56,7 +60,7 @@ class Supervisor:
         self._connected = False
         self._asking: Timer | None = None
         self._stopping = False
-        credentials = Credentials(*(paths.identity / name for name in ("device.pem", "device.key", "ca.pem")))
+        credentials = Credentials.under(paths.identity, self._now)
         self._journal = Journal(self._current_outbox, now_ms, self._send_soon)
         # The link needs the number of this start, the executions need the relay, the relay needs the link.
         starts = StateFile(paths.update, Durable()).load().starts + 1
@@ -65,13 +69,26 @@ class Supervisor:
         self.executions = Executions(self.loop, paths, self._workers, self._relay, self._journal, self._changed)
         self._sender = Sender(self._device, self._current_outbox, self._link, config.telemetry, self.loop.now_s)
         self._reporter = Reporter(config, lambda: self.executions.state, self._workers, self._current_outbox, now_ms)
+        self._renewer = Renewer(
+            self.loop,
+            self._link,
+            self._journal,
+            self._now,
+            device=self._device,
+            server=config.server.url,
+            every_s=config.supervisor.renew_every_s,
+        )
+        self._removal = Removal(self.loop, paths, self._workers, self._journal, self._current_outbox, self.stop)
+        if config.device.erasable:
+            self._relay.on_removal = self._removal.begin
         self._status = StatusSocket(self.loop, paths.status_socket, self._status_now)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         self.loop.on_wake(self._facts)
-        self._guarded(self.executions.start)
+        self._guarded(self.executions.start if self._removal.order is None else self._removal.resume)
         self._link.start()
+        self._renewer.start()
         self.loop.call_every(self._config.telemetry.flush_s, self._flush)
         self.loop.call_every(1.0, self.executions.judge)
         self.loop.call_every(self._config.supervisor.state_every_s, self._changed)
@@ -83,6 +100,10 @@ class Supervisor:
         """Leave the loop; may be called from a signal handler."""
         self._stopping = True
         self.loop.stop()
+
+    def _now(self) -> Now:
+        """Called in the link's thread: reads one reference."""
+        return Now.read(self.executions.state.floors.time_ms)
 
     def _current_outbox(self) -> Outbox:
         return self._outbox
@@ -122,7 +143,7 @@ class Supervisor:
 
     def _on_connected(self, session: int) -> None:
         _LOG.info("connected to %s:%d", self._config.broker.host, self._config.broker.port)
-        self._session, self._connected = session, True
+        self._session, self._connected, self._renewer.connected = session, True, True
         self._link.publish(topics.presence(self._device), Presence(session, True).encode(), retain=True)
         self._ask(0)
         self._relay.connected()
@@ -132,7 +153,7 @@ class Supervisor:
     def _on_lost(self, fact: Lost) -> None:
         level = logging.WARNING if fact.had_connected else logging.INFO
         _LOG.log(level, "no connection: %s", fact.reason)
-        self._connected = False
+        self._connected = self._renewer.connected = False
         self._sender.lost()
         if self._asking is not None:
             self._asking.cancel()
@@ -148,10 +169,12 @@ class Supervisor:
         if topic == topics.desired(self._device):
             if self._asking is not None:
                 self._asking.cancel()
-            if payload and len(payload) <= ORDER_BYTES_MAX:
+            if payload and len(payload) <= ORDER_BYTES_MAX and self._removal.order is None:
                 self.executions.orders.received(payload)
         elif topic == topics.ack(self._device):
             self._ack(payload)
+        elif topic == topics.certificate(self._device):
+            self._renewer.answered(payload)
         else:
             self._relay.message(topic, payload)
 
@@ -194,6 +217,7 @@ class Supervisor:
 
     def _close(self) -> None:
         self._relay.stop()
+        self._renewer.stop()
         leaving = self._workers.all
         self._workers.stop(STOP_S)
         deadline_s = time.monotonic() + STOP_S
@@ -204,10 +228,13 @@ class Supervisor:
             worker.wait(STOP_S)
         self._guarded(self._outbox.commit)
         self._guarded(self._sender.send)
-        self._link.stop()
+        self._link.stop(farewell=self._removal.order is None)
         self._guarded(self._outbox.close)
         self._status.close()
         self._workers.close()
+        if self._removal.order is not None:
+            removal.erase(self._paths, Durable())
+            _LOG.warning("this device was decommissioned: its keys, models and records are erased")
 
 
 def prepare(paths: Paths) -> None:
@@ -220,7 +247,9 @@ def prepare(paths: Paths) -> None:
 
 
 def run(paths: Paths, config: Config) -> None:
-    """Run the agent in this process until a signal."""
+    """Run the agent in this process until a signal, or until it was erased."""
+    if removal.read(paths) is not None and not (paths.identity / "device.key").exists():
+        removal.erase(paths, Durable())  # the last process was interrupted when the keys had gone
     prepare(paths)
     os.umask(0o077)
     with only_agent(paths.lock):

@@ -36,12 +36,17 @@ class Hearer(Protocol):
     def update_failed(self, envelope: bytes, fields: dict[str, Any]) -> None: ...
 
 
+def _ignore_removal(order: dict[str, Any]) -> None:
+    _LOG.error("an order to erase this device is not obeyed: %s", order)
+
+
 class UpdateRelay:
     """Runs the update process."""
 
     def __init__(self, loop: Loop, link: Subscriber) -> None:
         self._loop, self._link = loop, link
         self.hearer: Hearer
+        self.on_removal: Callable[[dict[str, Any]], None] = _ignore_removal
         self._child: Child | None = None
         self._topics: set[str] = set()
         self._envelope = b""
@@ -100,6 +105,8 @@ class UpdateRelay:
             self.hearer.update_progress(message.fields)
         elif message.op == "staged":
             self._done(lambda _: self.hearer.update_staged(message.fields))
+        elif message.op == "removal":
+            self._done(lambda _: self.on_removal(message.fields["order"]))
         elif message.op == "failed":
             self._done(lambda envelope: self.hearer.update_failed(envelope, message.fields))
 

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from outrider_agent import VERSION
+from outrider_agent.clock import BUILD_MS
 from outrider_agent.config import Config
 from outrider_agent.outbox.store import Outbox
-from outrider_agent.supervisor.journal import BUILD_MS
 from outrider_agent.supervisor.machine import reported
 from outrider_agent.supervisor.state import UpdateState
 from outrider_agent.supervisor.workers import Workers

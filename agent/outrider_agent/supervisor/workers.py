@@ -57,6 +57,11 @@ class Workers:
         """Every worker that was not asked to leave."""
         return [worker for worker in (self.serving, self.candidate, self.held, self.shadow) if worker is not None]
 
+    @property
+    def any_alive(self) -> bool:
+        """Whether a process of a worker is still there."""
+        return any(worker.alive for worker in self.all)
+
     def start_current(self, release: Release) -> None:
         """Let the current release serve."""
         self.serving = self._start(release, "serve")

@@ -12,6 +12,7 @@ from typing import Any
 from outrider_agent.errors import AgentError, TransientError
 from outrider_protocol.errors import ProtocolError, UntrustedError
 from outrider_protocol.execution import State
+from outrider_protocol.order import Order
 
 
 class CannotRefreshError(TransientError):
@@ -70,6 +71,13 @@ class LoadTestError(AgentError):
 
 class AlreadyInstalledError(AgentError):
     """The ordered artifact is the one that succeeded here last, and it runs."""
+
+
+class RemovalOrderedError(AgentError):
+    """A verified order to erase this device: nothing is installed, the supervisor does it."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(f"order {order.epoch}/{order.seq} erases this device")
 
 
 def end_of(error: Exception) -> str | None:

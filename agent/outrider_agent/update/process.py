@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from outrider_agent.clock import BUILD_MS
 from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
 from outrider_agent.errors import AgentError, ControlError
@@ -26,6 +27,7 @@ from outrider_agent.update.errors import (
     AlreadyInstalledError,
     CannotRefreshError,
     NoArtifactError,
+    RemovalOrderedError,
     UntrustedMetadataError,
     told,
 )
@@ -35,7 +37,6 @@ from outrider_protocol.errors import ProtocolError, TooLargeError, WrongTargetEr
 from outrider_protocol.manifest import Config, Manifest
 from outrider_protocol.order import Order
 
-BUILD_MS: Final = 1_764_547_200_000
 BEGIN_S: Final = 10.0
 PROCEED_S: Final = 600.0
 AGAIN_S: Final = 2.0
@@ -76,6 +77,8 @@ class Update:
             claimed = claim(order)
             accepted, current = self._accept(task, order)
             self._channel.send("staged", {"parameters": self._stage(accepted, current)})
+        except RemovalOrderedError:
+            self._channel.send("removal", {"order": claimed})
         except (AgentError, ProtocolError, OSError) as error:
             if isinstance(error, ControlError):
                 raise
@@ -89,6 +92,8 @@ class Update:
         order, floors, _ = trust.accept(
             task.envelope, trusted.director, task.floors, self._identity, self._clock(trusted)
         )
+        if order.action == "remove":
+            raise RemovalOrderedError(order)
         if trusted.target is None:
             raise NoArtifactError(f"{order.target} is not listed")
         trust.check_artifact(order, trusted.target, self._identity, trusted.floors.min_counter.get(order.model, 0))

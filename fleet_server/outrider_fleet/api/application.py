@@ -1,9 +1,9 @@
-"""The application: routes, limits, allowed hosts, errors in one form."""
+"""The applications: routes, limits, allowed hosts, errors in one form. Devices have a door of their own."""
 
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from outrider_fleet.api import devices, failures, releases, rollouts, stream, training
+from outrider_fleet.api import devices, failures, joining, releases, rollouts, stream, training
 from outrider_fleet.api.limits import BoundedBodies
 from outrider_fleet.api.services import Services
 from outrider_fleet.web import pages
@@ -21,10 +21,20 @@ def create(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
-    for module in (devices, releases, rollouts, training, stream):
+    for module in (joining, devices, releases, rollouts, training, stream):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(pages.router(services.fleet.database.engine, services.fleet.config.name))
     failures.install(app)
     app.add_middleware(BoundedBodies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(services.fleet.config.api.allowed_hosts))
+    return app
+
+
+def create_door(services: Services) -> FastAPI:
+    """What devices may ask from anywhere, and nothing else."""
+    app = FastAPI(title="Outrider enrolment", version="1", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.services = services
+    app.include_router(joining.router, prefix=PREFIX)
+    failures.install(app)
+    app.add_middleware(BoundedBodies)
     return app

@@ -20,6 +20,12 @@ class TokenBody(Body):
     ttl_s: float | int | None = None
 
 
+class DecommissionBody(Body):
+    """Whether to wait until the device has erased itself."""
+
+    wait: bool = True
+
+
 class GroupBody(Body):
     """Make a group."""
 

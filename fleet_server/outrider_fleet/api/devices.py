@@ -1,19 +1,17 @@
-"""Enrolment, trust files, tokens, devices and groups."""
+"""Trust files, tokens, devices and groups."""
 
 import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from outrider_fleet.api.access import Answer, Given, Operator, Reader
 from outrider_fleet.api.answers import tagged
-from outrider_fleet.api.bodies import GroupBody, TokenBody
-from outrider_fleet.app import admission, distribute, enrol, groups, tokens, views
+from outrider_fleet.api.bodies import DecommissionBody, GroupBody, TokenBody
+from outrider_fleet.app import admission, decommission, distribute, groups, renew, tokens, views
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import devices
-from outrider_protocol.messages import EnrolRequest
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -24,15 +22,6 @@ _TRUST_FILE = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}\.json")
 def health(given: Given) -> Answer:
     """How the server's parts are."""
     return {"status": "ok", "fleet": given.fleet.config.name, **given.health()}
-
-
-@router.post("/enrol")
-async def enrol_device(request: Request, given: Given) -> Response:
-    """A device joins, by its token."""
-    asked = EnrolRequest.decode(await request.body())
-    answered = await run_in_threadpool(enrol.enrol, given.fleet, asked)
-    given.allow(asked.device)
-    return Response(answered.encode(), media_type="application/json")
 
 
 @router.get("/trust/{name}")
@@ -80,6 +69,22 @@ def revoke_device(device: str, given: Given, caller: Operator) -> Answer:
     """Refuse a device from now on and end its live session."""
     admission.revoke(given.fleet, device, caller.actor)
     return {"device": device, "state": "revoked", "sessions_ended": given.end_sessions(device)}
+
+
+@router.post("/devices/{device}/decommission")
+def decommission_device(device: str, body: DecommissionBody, given: Given, caller: Operator) -> Answer:
+    """Let a device erase itself, then erase what is known of it; without `wait` only the second, at once."""
+    state = decommission.begin(given.fleet, device, caller.actor, wait=body.wait)
+    if state == "decommissioning":
+        return {"device": device, "state": state}
+    told = decommission.finish(given.fleet, device, caller.actor, given.end_sessions)
+    return {"device": device, "state": "decommissioned", **told}
+
+
+@router.post("/devices/{device}/approve")
+def approve_device(device: str, given: Given, caller: Operator) -> Answer:
+    """Let a device whose certificate has ended have the next one."""
+    return renew.approve(given.fleet, device, caller.actor)
 
 
 @router.get("/groups")

@@ -1,7 +1,7 @@
 """Bodies are bounded before they are read.
 
 1. A declared length over the limit is refused at once; an undeclared one when the limit is passed.
-2. Only blobs may be large.
+2. Only blobs may be large; what devices send without a token is small.
 """
 
 from typing import Final
@@ -14,10 +14,13 @@ from outrider_protocol import limits
 
 BODY_BYTES: Final = 16 * limits.MIB
 BLOB_PREFIX: Final = "/api/v1/blobs/"
+JOINING: Final = frozenset({"/api/v1/enrol", "/api/v1/renew"})
 
 
 def limit_of(path: str) -> int:
     """The limit of a request's body in bytes."""
+    if path in JOINING:
+        return limits.ENROL_BYTES
     return limits.LAYER_BYTES if path.startswith(BLOB_PREFIX) else BODY_BYTES
 
 

@@ -55,7 +55,7 @@ def list_snapshots(
 ) -> Response:
     """Snapshots, newest first."""
     with given.fleet.look() as connection:
-        return tagged(request, training.list_snapshots(connection, after=after, limit=limit))
+        return tagged(request, views.snapshot_list(connection, after, limit))
 
 
 @router.get("/snapshots/{digest}/file")

@@ -2,19 +2,27 @@
 
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.errors import UnknownError
+from outrider_fleet.pki.revocation import Revoked, serial_of
 from outrider_fleet.store import devices
 
 
 def admit(fleet: Fleet, device: str) -> bool:
     """Whether a device may connect."""
     with fleet.look() as connection:
-        return devices.enrolled(connection, device)
+        return devices.connects(connection, device)
 
 
 def key_of(fleet: Fleet, device: str) -> str | None:
     """The hash of the key that a device enrolled with last."""
     with fleet.look() as connection:
         return devices.current_key(connection, device)
+
+
+def revoked(fleet: Fleet) -> list[Revoked]:
+    """Certificates that have not ended and are no longer good: for brokers that ask nobody."""
+    with fleet.look() as connection:
+        found = devices.revoked_keys(connection, fleet.clock_ms())
+    return [Revoked(serial_of(row["certificate_pem"]), row["revoked_ms"]) for row in found]
 
 
 def revoke(fleet: Fleet, device: str, actor: str) -> None:

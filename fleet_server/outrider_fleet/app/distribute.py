@@ -3,12 +3,14 @@
 1. Publishing again is harmless: topics are exact and contents the same.
 2. A blob counts as published only after the broker has every chunk.
 3. After a start everything is published again that the broker may have lost, and trust whenever it was signed anew.
+4. A broker that forgets (one without a durable store) is asked, at each connection, for the last chunk of every blob;
+   what it has not got is published again, and so is every desired state.
 """
 
 import logging
 from typing import Final
 
-from outrider_fleet.app import blobs
+from outrider_fleet.app import blobs, orders
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.errors import FleetError
 from outrider_fleet.signing.repository import TrustRepository
@@ -28,6 +30,18 @@ def publish_blobs(fleet: Fleet) -> int:
         with fleet.change() as change:
             releases.mark_published(change.connection, row["digest"], change.now_ms)
     return len(waiting)
+
+
+def republish_lost(fleet: Fleet) -> int:
+    """Publish every desired state again, and mark blobs that the broker has not got; returns how many those are."""
+    with fleet.look() as connection:
+        held = {ids.hex_of(row["digest"]): row for row in releases.published(connection)}
+    lost = fleet.publisher.lost_blobs({hex_digest: row["size"] for hex_digest, row in held.items()})
+    with fleet.change() as change:
+        for hex_digest in lost:
+            releases.mark_published(change.connection, held[hex_digest]["digest"], None)
+    orders.republish(fleet)
+    return len(lost)
 
 
 def publish_trust(fleet: Fleet) -> None:
@@ -53,9 +67,9 @@ def publish_model(fleet: Fleet, model: str) -> None:
 class Distribution:
     """Keeps the broker's copies up to date; `step` is called now and then, in one thread."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._sent = b""
+    def __init__(self, fleet: Fleet, *, forgetful: bool = False) -> None:
+        self._fleet, self._forgetful = fleet, forgetful
+        self._sent, self._doubted = b"", forgetful
 
     def step(self) -> None:
         """Publish what is new; what fails is tried again at the next step."""
@@ -64,10 +78,13 @@ class Distribution:
             if online != self._sent:
                 publish_trust(self._fleet)
                 self._sent = online
+            if self._doubted:
+                republish_lost(self._fleet)
+                self._doubted = False
             publish_blobs(self._fleet)
         except FleetError as error:
             _log.warning("distribution: %s: %s", type(error).__name__, error)
 
     def again(self) -> None:
-        """The broker is new: publish trust at the next step."""
-        self._sent = b""
+        """The broker is new: publish trust at the next step, and what a forgetful one has lost."""
+        self._sent, self._doubted = b"", self._forgetful

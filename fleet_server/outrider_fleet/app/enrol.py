@@ -28,13 +28,8 @@ def enrol(fleet: Fleet, request: EnrolRequest) -> EnrolResponse:
     with fleet.change() as change:
         _use_token(change, request)
         _put_device(fleet, change, request)
-        key = {
-            "device": request.device,
-            "key_sha256": key_sha256,
-            "certificate_pem": certificate,
-            "issued_ms": _issue_time(change, request.device),
-            "expires_ms": change.now_ms + DEVICE_DAYS * DAY_MS,
-        }
+        key = devices.key_row(change.connection, request.device, key_sha256, change.now_ms)
+        key |= {"certificate_pem": certificate, "expires_ms": change.now_ms + DEVICE_DAYS * DAY_MS}
         devices.revoke_keys(change.connection, request.device, change.now_ms)
         devices.add_key(change.connection, key)
         change.audit(f"device:{request.device}", "device.enrol", request.device, {"profile": request.profile})
@@ -60,7 +55,7 @@ def _use_token(change: Change, request: EnrolRequest) -> None:
 
 def _check_present(change: Change, device: str, token: Row) -> None:
     present = devices.get(change.connection, device)
-    if present is not None and present["state"] == "enrolled" and token["device"] != device:
+    if present is not None and present["state"] in devices.CONNECTING and token["device"] != device:
         raise ConflictError(f"{device} is enrolled already; a token made for it (--device {device}) may replace it")
 
 
@@ -70,19 +65,13 @@ def _put_device(fleet: Fleet, change: Change, request: EnrolRequest) -> None:
         "device": request.device,
         "profile": request.profile,
         "state": "enrolled",
-        "pseudonym": present["pseudonym"] if present else fleet.random_hex(8),
+        "pseudonym": (present["pseudonym"] if present else "") or fleet.random_hex(8),
         "enrolled_ms": change.now_ms,
         "facts": request.facts,
         "session": 0,
         "online": 0,
     }
     sql.put(change.connection, devices_table, values)
-
-
-def _issue_time(change: Change, device: str) -> int:
-    """Now, but later than the device's earlier key."""
-    present = devices.newest_key_ms(change.connection, device)
-    return change.now_ms if present is None else max(change.now_ms, present + 1)
 
 
 def _response(fleet: Fleet, device: str, certificate: str) -> EnrolResponse:

@@ -47,6 +47,9 @@ class Publisher(Protocol):
     def publish_blob(self, hex_digest: str, file: Path) -> None:
         """Send every chunk of a blob, retained; returns when the broker has them. Raises `FleetError`."""
 
+    def lost_blobs(self, sizes: dict[str, int]) -> set[str]:
+        """Which of these blobs (hex digest → bytes) the broker has not got to its last chunk."""
+
 
 class DeviceAuthority(Protocol):
     """Issues device certificates (`outrider_fleet.pki.ca`)."""
@@ -73,6 +76,10 @@ class SilentPublisher:
     def publish_blob(self, hex_digest: str, file: Path) -> None:
         """Refuse."""
         raise UnavailableError(f"no broker: {file} was not published as {hex_digest}")
+
+    def lost_blobs(self, sizes: dict[str, int]) -> set[str]:
+        """Refuse."""
+        raise UnavailableError(f"no broker: it cannot be asked for {len(sizes)} blobs")
 
 
 @dataclass

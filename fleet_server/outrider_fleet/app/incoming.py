@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from outrider_protocol import telemetry, topics
 from outrider_protocol.errors import MalformedError, ProtocolError
-from outrider_protocol.messages import Presence, ReportedState
+from outrider_protocol.messages import Presence, RenewRequest, ReportedState
 from outrider_protocol.telemetry import Batch
 from outrider_protocol.tensors import split_header
 
@@ -41,7 +41,15 @@ class BatchIn:
     refused: str = ""
 
 
-Incoming = PresenceIn | StateIn | BatchIn
+@dataclass(frozen=True)
+class RenewIn:
+    """A device asks for its next certificate."""
+
+    device: str
+    request: RenewRequest
+
+
+Incoming = PresenceIn | StateIn | BatchIn | RenewIn
 
 
 def parse(topic: str, payload: bytes) -> Incoming | None:
@@ -53,7 +61,15 @@ def parse(topic: str, payload: bytes) -> Incoming | None:
         return PresenceIn(device, Presence.decode(payload))
     if leaf == "state":
         return StateIn(device, ReportedState.decode(payload))
+    if leaf == "renew":
+        return RenewIn(device, _of(device, RenewRequest.decode(payload)))
     return _batch(device, leaf, payload)
+
+
+def _of(device: str, request: RenewRequest) -> RenewRequest:
+    if request.device != device:
+        raise MalformedError(f"{device}: a request for {request.device}")
+    return request
 
 
 def _batch(device: str, stream: str, payload: bytes) -> BatchIn:

@@ -4,7 +4,7 @@
 2. Rows and their effects (an execution's state, a rollout's step, its orders) are in the same transaction as the key.
 3. Acks leave after the commit. A duplicate changes nothing and is acknowledged again.
 4. If a group fails, its messages are committed one by one: a single bad one takes no others along.
-5. Devices that are not enrolled are ignored.
+5. Devices that may not connect are ignored.
 """
 
 import logging
@@ -16,9 +16,9 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from outrider_fleet.app import batch_rows, device_events, incoming, streams
+from outrider_fleet.app import batch_rows, device_events, incoming, renew, streams
 from outrider_fleet.app.fleet import Change, Fleet
-from outrider_fleet.app.incoming import BatchIn, Incoming, PresenceIn
+from outrider_fleet.app.incoming import BatchIn, Incoming, PresenceIn, RenewIn, StateIn
 from outrider_fleet.app.rollouts import Rollouts
 from outrider_fleet.app.streams import Stream
 from outrider_fleet.errors import FleetError
@@ -42,11 +42,13 @@ def commit(fleet: Fleet, messages: Sequence[Incoming]) -> None:
         touched: dict[Stream, None] = {}
         for message in messages:
             row = found[message.device]
-            if row is None or row["state"] != "enrolled":
+            if row is None or row["state"] not in devices.CONNECTING:
                 continue
             if isinstance(message, BatchIn):
                 _batch(change, session, message)
                 touched[Stream(message.device, message.batch.outbox_id, message.batch.stream)] = None
+            elif isinstance(message, RenewIn):
+                renew.over_link(fleet, change, message.request)
             else:
                 _say(change, row, message)
                 found[message.device] = devices.get(change.connection, message.device)
@@ -59,7 +61,7 @@ def commit(fleet: Fleet, messages: Sequence[Incoming]) -> None:
 def _say(change: Change, row: Row, message: Incoming) -> None:
     if isinstance(message, PresenceIn):
         device_events.presence(change, row, message.presence)
-    elif not isinstance(message, BatchIn):
+    elif isinstance(message, StateIn):
         device_events.state(change, row, message.state)
 
 

@@ -21,16 +21,21 @@ from outrider_protocol.order import Audience, Order
 
 @dataclass(frozen=True)
 class Wish:
-    """One device shall run one artifact, as execution number `execution`."""
+    """One device shall run one artifact, as execution number `execution`; with `remove`, erase itself instead."""
 
     device: str
     artifact: Row
     execution: int
     parameters: dict[str, float]
+    remove: bool = False
 
 
 def issue(fleet: Fleet, change: Change, wishes: Sequence[Wish]) -> None:
-    """Sign, store and publish; sets epoch and seq of each execution. All or none."""
+    """Sign, store and publish; sets epoch and seq of each execution. All or none.
+
+    A device that is not enrolled any more is ordered nothing: its execution stays without an order.
+    """
+    wishes = [wish for wish in wishes if wish.remove or devices.enrolled(change.connection, wish.device)]
     if not wishes:
         return
     epoch = TrustRepository(fleet.home.trust).director().epoch
@@ -62,6 +67,7 @@ def _order(fleet: Fleet, change: Change, wish: Wish, epoch: int) -> Order:
         manifest=artifact["digest"],
         manifest_bytes=artifact["manifest_bytes"],
         parameters=wish.parameters,
+        action="remove" if wish.remove else "run",
     )
 
 
@@ -101,7 +107,7 @@ def republish(fleet: Fleet) -> int:
     with fleet.change() as change:
         for device in rollouts.devices_with_orders(change.connection):
             last = rollouts.last_order(change.connection, device)
-            if last is None or last["withdrawn_ms"] is not None or not devices.enrolled(change.connection, device):
+            if last is None or last["withdrawn_ms"] is not None or not devices.connects(change.connection, device):
                 continue
             count += 1
             if last["exp_ms"] > change.now_ms or not _renewed(fleet, change, last):
@@ -115,8 +121,9 @@ def _renewed(fleet: Fleet, change: Change, last: Row) -> bool:
     artifact = releases.artifact(change.connection, last["digest"])
     if execution is None or execution["ended_ms"] is not None or artifact is None:
         return False
-    parameters = Order.decode(_payload(last["envelope"])).parameters
-    issue(fleet, change, [Wish(last["device"], artifact, execution["id"], parameters)])
+    expired = Order.decode(_payload(last["envelope"]))
+    wish = Wish(last["device"], artifact, execution["id"], expired.parameters, expired.action == "remove")
+    issue(fleet, change, [wish])
     return True
 
 

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, select
 from outrider_fleet.app import clear_devices, close_loop, policies
 from outrider_fleet.domain import plan
 from outrider_fleet.errors import UnknownError
-from outrider_fleet.store import devices, drift, releases, rollouts, sql, training
+from outrider_fleet.store import devices, drift, erasure, releases, rollouts, sql, training
 from outrider_fleet.store.sql import Row
-from outrider_fleet.store.tables import drift_status, streams
+from outrider_fleet.store.tables import drift_status, renewals, streams
 
 _HIDDEN = ("reported", "facts")
 
@@ -40,6 +40,7 @@ def device(connection: Connection, name: str) -> Row:
         "drift": [{**status, "clearing": _clearing(connection, status)} for status in statuses],
         "streams": sql.rows(connection, of_device),
         "executions": rollouts.device_history(connection, name),
+        "renewal": sql.find(connection, renewals, device=name),
     }
 
 
@@ -56,7 +57,8 @@ def release(connection: Connection, model: str, version: str) -> Row:
     row = releases.get(connection, model, version)
     if row is None:
         raise UnknownError(f"release {model} {version}")
-    return {**row, "artifacts": releases.artifacts_of(connection, model, version)}
+    erased_ms = erasure.marks(connection).get(("release", f"{model}/{version}"))
+    return {**row, "artifacts": releases.artifacts_of(connection, model, version), "erased_data_ms": erased_ms}
 
 
 def rollout_list(connection: Connection, after: str | None, limit: int) -> list[Row]:
@@ -116,6 +118,13 @@ def _model_drift(connection: Connection, model: str, now_ms: int) -> dict[str, A
         "events": [row for row in drift.events(connection, limit=100) if row["model"] == model],
         "maintenance": [row for row in drift.maintenance(connection) if row["model"] == model],
     }
+
+
+def snapshot_list(connection: Connection, after: int | None, limit: int) -> list[Row]:
+    """Snapshots, newest first; `erased_data_ms` where one holds samples of a device that was erased since."""
+    marks = erasure.marks(connection)
+    found = training.list_snapshots(connection, after=after, limit=limit)
+    return [{**row, "erased_data_ms": marks.get(("snapshot", row["digest"]))} for row in found]
 
 
 def policy_list(connection: Connection) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ WINDOW: Final = 32
 PUBLISH_TIMEOUT_S: Final = 30.0
 WARM_INTERVAL_S: Final = 90.0
 WARM_TIMEOUT_S: Final = 20.0
+LAST_CHUNKS_S: Final = 3.0
 
 
 def chunk_count(size_bytes: int) -> int:
@@ -51,6 +52,13 @@ def drop_blob(link: BrokerLink, hex_digest: str, chunks: int) -> None:
     """Delete the retained chunks of a blob."""
     for publication in [link.publish(topics.blob(hex_digest, n), b"", retain=True) for n in range(chunks)]:
         publication.wait(PUBLISH_TIMEOUT_S)
+
+
+def lost_blobs(link: BrokerLink, sizes: dict[str, int]) -> set[str]:
+    """Which blobs (hex digest → bytes) have no last chunk at the broker: chunks are published in order."""
+    last = {topics.blob(hex_digest, chunk_count(size) - 1): hex_digest for hex_digest, size in sizes.items()}
+    found = link.read_topics(list(last), LAST_CHUNKS_S) if last else {}
+    return {hex_digest for topic, hex_digest in last.items() if topic not in found}
 
 
 def _chunks(blob: Path) -> Iterator[bytes]:

@@ -29,3 +29,15 @@ class CalloutError(BrokerError):
     """The authorization callout could not reach the broker."""
 
     hint = "Devices are refused while the callout is away: look at broker/nats.log."
+
+
+class BrokerFilesError(ConfigError):
+    """The directory of an external broker does not hold what the fleet server needs."""
+
+    hint = "`outrider-fleet broker-config mosquitto DIR` writes it; fleet.toml or `up --broker DIR` names it."
+
+
+class RevocationError(BrokerError):
+    """An external broker goes on letting revoked certificates in."""
+
+    hint = "The fleet server must be able to write the broker's crl.pem and to send its process SIGHUP."

@@ -32,6 +32,7 @@ KEEPALIVE_S: Final = 15
 RECONNECT_MIN_S: Final = 0.05
 RECONNECT_MAX_S: Final = 0.5
 IN_FLIGHT: Final = 64
+FILTERS: Final = 64  # in one SUBSCRIBE
 
 OnMessage = Callable[[str, bytes], None]
 OnConnected = Callable[[bool], None]
@@ -69,11 +70,12 @@ class _Reading:
 
     prefix: str
     wanted: int
+    only: frozenset[str] | None = None
     found: dict[str, bytes] = field(default_factory=dict)
     complete: threading.Event = field(default_factory=threading.Event)
 
     def take(self, topic: str, payload: bytes) -> None:
-        if topic.startswith(self.prefix):
+        if topic.startswith(self.prefix) and (self.only is None or topic in self.only):
             self.found[topic] = payload
             if len(self.found) >= self.wanted:
                 self.complete.set()
@@ -140,11 +142,21 @@ class BrokerLink:
         """Read `wanted` retained messages directly below a blob topic; fewer when the time is over."""
         if not prefix.startswith(BLOBS):
             raise LinkError(f"{prefix}: only blob topics can be read")
-        reading = _Reading(f"{prefix}/", wanted)
+        return self._read(_Reading(f"{prefix}/", wanted), [f"{prefix}/+"], timeout_s)
+
+    def read_topics(self, names: list[str], timeout_s: float) -> dict[str, bytes]:
+        """Read these retained messages, all blob topics; fewer when the time is over."""
+        if not all(name.startswith(BLOBS) for name in names):
+            raise LinkError("only blob topics can be read")
+        return self._read(_Reading(BLOBS, len(names), frozenset(names)), names, timeout_s)
+
+    def _read(self, reading: _Reading, filters: list[str], timeout_s: float) -> dict[str, bytes]:
         self._readings.append(reading)
-        self._client.subscribe(f"{prefix}/+", qos=0)
+        for start in range(0, len(filters), FILTERS):
+            self._client.subscribe([(each, 0) for each in filters[start : start + FILTERS]])
         reading.complete.wait(timeout_s)
-        self._client.unsubscribe(f"{prefix}/+")
+        for start in range(0, len(filters), FILTERS):
+            self._client.unsubscribe(filters[start : start + FILTERS])
         self._readings.remove(reading)
         return reading.found
 

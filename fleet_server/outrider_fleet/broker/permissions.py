@@ -1,7 +1,7 @@
 """What each client may publish and subscribe, as NATS subjects; pure.
 
 1. A device reaches its own topics, and reads blobs and trust metadata; nothing else.
-2. `_fleet` writes downwards, blobs and trust, and reads what devices send.
+2. `_fleet` writes downwards, blobs and trust, and reads what devices send; it may delete a presence that is retained.
 3. Nobody reads another's topics, nobody but `_fleet` writes downwards.
 
 >>> permissions("dev-1").publish
@@ -25,7 +25,7 @@ class Permissions:
 
 _O: Final = topics.ROOT
 FLEET: Final = Permissions(
-    publish=(f"{_O}.*.*.dn.>", f"{_O}.blob.>", f"{_O}.trust.>"),
+    publish=(f"{_O}.*.*.dn.>", f"{_O}.*.*.up.presence", f"{_O}.blob.>", f"{_O}.trust.>"),
     subscribe=(f"{_O}.*.*.up.>", f"{_O}.*.*.up", f"{_O}.blob.>"),
 )
 

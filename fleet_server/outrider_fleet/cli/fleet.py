@@ -69,6 +69,25 @@ def device_revoke(server: Connection, name: str, *, as_json: bool) -> None:
     emit(server.post(f"/devices/{name}/revoke", {}), as_json=as_json)
 
 
+@device.command("approve")
+@click.argument("name")
+@as_json
+@click.pass_obj
+def device_approve(server: Connection, name: str, *, as_json: bool) -> None:
+    """Let a device whose certificate has ended have the next one, for its old key."""
+    emit(server.post(f"/devices/{name}/approve", {}), as_json=as_json)
+
+
+@device.command("decommission")
+@click.argument("name")
+@click.option("--now", is_flag=True, help="Do not wait for the device: it is lost, or nothing may reach it any more.")
+@as_json
+@click.pass_obj
+def device_decommission(server: Connection, name: str, *, now: bool, as_json: bool) -> None:
+    """Let a device erase its keys and models, then erase its data here and revoke its certificate."""
+    emit(server.post(f"/devices/{name}/decommission", {"wait": not now}), as_json=as_json)
+
+
 @click.group()
 def group() -> None:
     """Groups of devices; `all` always exists."""

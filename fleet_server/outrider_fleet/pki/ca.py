@@ -4,7 +4,8 @@
 2. The common name of a device certificate is the id that the server decided on, never the request's.
 3. Device certificates are clientAuth only, server certificates serverAuth only.
 4. `_fleet`, the server's own client name, is outside the device alphabet and issued by `issue_fleet` alone.
-5. Revocation is by admission: the broker asks the server at every connect (docs/spec/broker.md).
+5. Revocation is by admission: the embedded broker asks the server at every connect; for others there is a list of
+   serial numbers (docs/spec/broker.md).
 
     ca = CertificateAuthority.create(home / "ca", fleet="workshop")
     pem = ca.issue_device(csr_pem, "dev-1", days=30)
@@ -12,8 +13,8 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +30,11 @@ from cryptography.hazmat.primitives.serialization import (
 from outrider_fleet.pki import certificate, csr
 from outrider_fleet.pki.errors import AuthorityMissingError
 from outrider_fleet.pki.files import private_directory, write_private, write_public
+from outrider_fleet.pki.revocation import Revoked, revocation_list
 from outrider_protocol import ids
 
 FLEET_NAME: Final = "_fleet"
+CANARY_NAME: Final = "_canary"
 DEVICE_DAYS: Final = 30
 SERVER_DAYS: Final = 397
 ROOT_DAYS: Final = 3650
@@ -132,9 +135,25 @@ class CertificateAuthority:
         """A client certificate of the server itself, named `_fleet`, with a new key."""
         return self._pair(certificate.name(FLEET_NAME), days, purpose=certificate.CLIENT, hosts=())
 
-    def issue_server(self, hosts: Sequence[str] = LOOPBACK, days: float = SERVER_DAYS) -> KeyPair:
-        """A server certificate for names and addresses, with a new key."""
-        return self._pair(certificate.name(hosts[0]), days, purpose=certificate.SERVER, hosts=hosts)
+    def issue_client(self, name: str, days: float) -> KeyPair:
+        """A short-lived client certificate with a new key: for a device's name, or the canary's, used by the server."""
+        if name != CANARY_NAME:
+            ids.device_id(name)  # [PKI-3]
+        return self._pair(certificate.name(name), days, purpose=certificate.CLIENT, hosts=())
+
+    def revocation_list(self, revoked: Iterable[Revoked]) -> bytes:
+        """A signed list of certificates that are no longer good, PEM."""
+        return revocation_list(self._signer, revoked, self.clock())
+
+    def issue_server(
+        self, hosts: Sequence[str] = LOOPBACK, days: float = SERVER_DAYS, *, with_root: bool = False
+    ) -> KeyPair:
+        """A server certificate for names and addresses, with a new key.
+
+        With `with_root` the chain shows the root too: who knows its fingerprint needs nothing else.
+        """
+        pair = self._pair(certificate.name(hosts[0]), days, purpose=certificate.SERVER, hosts=hosts)
+        return replace(pair, certificate_pem=pair.certificate_pem + _pem(self.root)) if with_root else pair
 
     def _pair(
         self, subject: x509.Name, days: float, *, purpose: x509.ObjectIdentifier, hosts: Sequence[str]

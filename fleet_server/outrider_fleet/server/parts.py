@@ -1,27 +1,25 @@
 """All parts of a running server, started in order and stopped in the opposite one.
 
-    signer → broker → callout → link → ingest → distribution → engine        (HTTP and runner: `serve`)
+    signer → gate (broker, callout) → link → ingest → distribution → engine        (HTTP and runner: `serve`)
 
 1. A part that cannot start ends the start; what had started is stopped.
-2. The broker and the signer are restarted when they die; the link reconnects for ever.
+2. The embedded broker and the signer are restarted when they die; the link reconnects for ever.
+3. An external broker is ours neither to start nor to end; what it may have lost is published again at each connection.
 """
 
 import logging
 from contextlib import ExitStack
 from typing import Any, Final, Protocol
 
-from outrider_fleet.app import admission, clear_devices, close_loop, orders, rollouts
+from outrider_fleet.app import clear_devices, close_loop, decommission, orders, rollouts
 from outrider_fleet.app.distribute import Distribution
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.app.ingest import Ingest
-from outrider_fleet.broker.callout import Callout
-from outrider_fleet.broker.callout_thread import CalloutThread
 from outrider_fleet.broker.chunks import Warmer, chunk_count
 from outrider_fleet.broker.link import BrokerLink, ClientTls
-from outrider_fleet.broker.nats import EmbeddedBroker
-from outrider_fleet.broker.settings import ServerTls
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.files import private_directory
+from outrider_fleet.server.gates import open_gate
 from outrider_fleet.server.periodic import Periodic
 from outrider_fleet.server.publisher import LinkPublisher
 from outrider_fleet.signing.process import SignerProcess
@@ -31,6 +29,7 @@ from outrider_protocol import ids
 _log: Final = logging.getLogger(__name__)
 DISTRIBUTION_S: Final = 2.0
 WARMING_S: Final = 30.0
+REVOCATIONS_S: Final = 86_400.0
 
 
 class Part(Protocol):
@@ -48,29 +47,16 @@ class Parts:
 
     def __init__(self, fleet: Fleet, authority: CertificateAuthority, mqtt_port: int | None) -> None:
         self.fleet = fleet
-        home, config = fleet.home, fleet.config.broker
-        hosts = tuple(dict.fromkeys((config.advertise_host, config.host, "127.0.0.1", "localhost")))
-        chain, key = authority.issue_server(hosts).write(private_directory(home.broker), "server")
+        home = fleet.home
+        private_directory(home.broker)
         self.signer = SignerProcess(home.path)
-        self.broker = EmbeddedBroker(
-            home.broker,
-            ServerTls(chain, key, home.ca / "ca.pem"),
-            mqtt_host=config.host,
-            mqtt_port=config.port if mqtt_port is None else mqtt_port,
-        )
-        fleet.broker_address = lambda: (config.advertise_host, self.broker.mqtt_address[1])
-        callout = Callout(
-            self.broker.nats_url,
-            self.broker.credentials,
-            lambda device: admission.admit(fleet, device),
-            key_of=lambda device: admission.key_of(fleet, device),
-        )
-        self.callout, self.allow = CalloutThread(callout), callout.allow
+        self.gate = open_gate(fleet, authority, mqtt_port)
+        fleet.broker_address = lambda: self.gate.advertised
         self.ingest = Ingest(fleet)
-        self.distribution = Distribution(fleet)
+        self.distribution = Distribution(fleet, forgetful=fleet.config.broker.mosquitto is not None)
         chain, key = authority.issue_fleet().write(home.broker, "fleet")
         self.link = BrokerLink(
-            self.broker.mqtt_address,
+            self.gate.address,
             ClientTls(home.ca / "ca.pem", chain, key),
             self.ingest.put,
             on_connected=self._connected,
@@ -79,14 +65,16 @@ class Parts:
         self._periodic = [
             Periodic("engine", fleet.config.engine.tick_s, self._tick),
             Periodic("distribution", DISTRIBUTION_S, self.distribution.step),
-            Periodic("warming", WARMING_S, self._choose_warm),
+            Periodic("revocations", REVOCATIONS_S, self.gate.refresh),
         ]
+        if fleet.config.broker.mosquitto is None:  # the cache that is kept warm is nats-server's
+            self._periodic.append(Periodic("warming", WARMING_S, self._choose_warm))
         self._started, self._warm = ExitStack(), set[str]()
 
     def start(self) -> None:
         """Start all parts; raises the first part's `FleetError`."""
         with ExitStack() as stack:
-            children: tuple[Part, ...] = (self.signer, self.broker, self.callout)
+            children: tuple[Part, ...] = (self.signer, self.gate)
             for part in children:
                 part.start()
                 stack.callback(part.stop)
@@ -110,14 +98,14 @@ class Parts:
         """How the parts are."""
         return {
             "broker": self.link.connected,
-            "broker_restarts": self.broker.restarts,
+            "broker_restarts": self.gate.restarts,
             "signer": self.signer.pid is not None,
             "ingest": vars(self.ingest.counts),
         }
 
     def pids(self) -> dict[str, int | None]:
         """Process ids of the children."""
-        return {"signer": self.signer.pid, "broker": self.broker.pid}
+        return {"signer": self.signer.pid, "broker": self.gate.pid}
 
     def _connected(self, connected: bool) -> None:
         if connected:
@@ -127,6 +115,7 @@ class Parts:
         rollouts.tick(self.fleet)
         clear_devices.step(self.fleet)
         close_loop.step(self.fleet)
+        decommission.step(self.fleet, self.gate.revoke)
 
     def _choose_warm(self) -> None:
         """Keep the artifacts of running rollouts warm, and no others."""

@@ -19,3 +19,7 @@ class LinkPublisher:
     def publish_blob(self, hex_digest: str, file: Path) -> None:
         """Send every chunk; returns when the broker has acknowledged them all. Raises `LinkError`."""
         chunks.publish_blob(self._link, hex_digest, file)
+
+    def lost_blobs(self, sizes: dict[str, int]) -> set[str]:
+        """Ask for the last chunk of each, all at once."""
+        return chunks.lost_blobs(self._link, sizes)

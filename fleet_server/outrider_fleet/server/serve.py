@@ -3,7 +3,7 @@
 1. A second server on the same home is refused.
 2. `run/endpoints.json` appears when everything answers, with the line `ready http://…`, and goes at the end.
 3. SIGTERM ends HTTP first, then every part and child; SIGKILL leaves a state from which the next start goes on.
-4. HTTP without TLS is served on the loopback only.
+4. HTTP without TLS is served on the loopback only; devices have HTTPS of their own where `[enrolment] port` is given.
 """
 
 import fcntl
@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from outrider_fleet.config import FleetConfig, Home
 from outrider_fleet.errors import ConfigError, ConflictError
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.files import private_directory, write_public
+from outrider_fleet.server.door import Door
 from outrider_fleet.server.initialise import compose
 from outrider_fleet.server.parts import Parts
 from outrider_fleet.server.periodic import Periodic
@@ -39,14 +41,26 @@ GRACE_S: Final = 2
 RUNNER_LOOK_S: Final = 1.0
 
 
-def serve(home: Path, *, http_port: int | None = None, mqtt_port: int | None = None, runner: bool = True) -> None:
-    """Serve until SIGTERM; raises a `FleetError` where it cannot start."""
+def serve(
+    home: Path,
+    *,
+    http_port: int | None = None,
+    mqtt_port: int | None = None,
+    broker: Path | None = None,
+    runner: bool = True,
+) -> None:
+    """Serve until SIGTERM, with the external broker of directory `broker` where given.
+
+    Raises a `FleetError` where it cannot start.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn takes them while it runs, and raises them again afterwards
     place = Home(home)
     config = configuration.load(place.config)
+    if broker is not None:
+        config = replace(config, broker=replace(config.broker, mosquitto=str(broker)))
     with ExitStack() as stack:
         stack.enter_context(_only_one(place))
         listener = stack.enter_context(_listen(config, http_port))
@@ -59,7 +73,12 @@ def serve(home: Path, *, http_port: int | None = None, mqtt_port: int | None = N
         api = f"http://{config.api.host}:{listener.getsockname()[1]}"
         children = RunnerProcess(place, api)
         stack.callback(children.stop)
-        server = _Server(parts, api, children, watched=runner and config.training.enabled)
+        services = Services(parts.fleet, parts.gate.revoke, parts.gate.allow, parts.health)
+        if config.enrolment.port:
+            door = Door(place, config.enrolment, authority, services)
+            door.start()
+            stack.callback(door.stop)
+        server = _Server(parts, services, api, children, watched=runner and config.training.enabled)
         server.run(sockets=[listener])
 
 
@@ -70,8 +89,7 @@ def _leave(_number: int, _frame: object) -> None:
 class _Server(uvicorn.Server):
     """Says that it is ready, once it is."""
 
-    def __init__(self, parts: Parts, api: str, runner: RunnerProcess, *, watched: bool) -> None:
-        services = Services(parts.fleet, parts.callout.revoke, parts.allow, parts.health)
+    def __init__(self, parts: Parts, services: Services, api: str, runner: RunnerProcess, *, watched: bool) -> None:
         app = application.create(services)
         super().__init__(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off")
@@ -102,7 +120,7 @@ class _Server(uvicorn.Server):
             self._write_endpoints()
 
     def _write_endpoints(self) -> None:
-        host, port = self._parts.broker.mqtt_address
+        host, port = self._parts.gate.address
         self._told_runner = self._runner.pid
         value: dict[str, Any] = {
             "api": self._api,

@@ -9,6 +9,7 @@ from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import device_keys, devices, drift_status, executions, group_members, groups, tokens
 
 ALL = "all"
+CONNECTING = ("enrolled", "decommissioning")  # states of devices that may connect
 
 
 def get(connection: Connection, device: str) -> Row | None:
@@ -22,9 +23,14 @@ def listed(connection: Connection, *, after: str | None = None, limit: int = sql
 
 
 def enrolled(connection: Connection, device: str) -> bool:
-    """Whether a device may connect."""
+    """Whether a device may be ordered releases."""
     statement = select(devices.c.state).where(devices.c.device == device)
     return bool(sql.scalar(connection, statement) == "enrolled")
+
+
+def connects(connection: Connection, device: str) -> bool:
+    """Whether a device may connect: it is enrolled, or being decommissioned."""
+    return sql.scalar(connection, select(devices.c.state).where(devices.c.device == device)) in CONNECTING
 
 
 def update(connection: Connection, device: str, values: dict[str, Any]) -> None:
@@ -34,15 +40,33 @@ def update(connection: Connection, device: str, values: dict[str, Any]) -> None:
 
 def current_key(connection: Connection, device: str) -> str | None:
     """Hex SHA-256 of the public key that the device enrolled with last; None where it is revoked."""
-    newest = select(device_keys).where(device_keys.c.device == device).order_by(device_keys.c.issued_ms.desc())
-    row = sql.one(connection, newest.limit(1))
+    row = newest_key(connection, device)
     return None if row is None or row["revoked_ms"] is not None else str(row["key_sha256"])
+
+
+def newest_key(connection: Connection, device: str) -> Row | None:
+    """The row of a device's latest certificate, revoked or not."""
+    newest = select(device_keys).where(device_keys.c.device == device).order_by(device_keys.c.issued_ms.desc())
+    return sql.one(connection, newest.limit(1))
+
+
+def key_row(connection: Connection, device: str, key_sha256: str, now_ms: int) -> Row:
+    """The beginning of the next certificate's row: issued now, but later than the one before."""
+    last_ms = newest_key_ms(connection, device)
+    issued_ms = now_ms if last_ms is None else max(now_ms, last_ms + 1)
+    return {"device": device, "key_sha256": key_sha256, "issued_ms": issued_ms}
 
 
 def revoke_keys(connection: Connection, device: str, now_ms: int) -> None:
     """Mark every key of a device as revoked."""
     unrevoked = and_(device_keys.c.device == device, device_keys.c.revoked_ms.is_(None))
     sql.change(connection, device_keys, unrevoked, {"revoked_ms": now_ms})
+
+
+def revoked_keys(connection: Connection, now_ms: int) -> list[Row]:
+    """Rows of certificates that were revoked before their end."""
+    live = and_(device_keys.c.revoked_ms.is_not(None), device_keys.c.expires_ms > now_ms)
+    return sql.rows(connection, select(device_keys).where(live).order_by(device_keys.c.issued_ms))
 
 
 def add_key(connection: Connection, row: Row) -> None:

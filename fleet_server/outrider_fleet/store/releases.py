@@ -43,6 +43,14 @@ def artifact(connection: Connection, digest: str) -> Row | None:
     return sql.find(connection, artifacts, digest=digest)
 
 
+def any_artifact(connection: Connection) -> Row | None:
+    """Some artifact of the newest release."""
+    joined = select(artifacts).join(
+        releases, and_(releases.c.model == artifacts.c.model, releases.c.version == artifacts.c.version)
+    )
+    return sql.one(connection, joined.order_by(releases.c.created_ms.desc()).limit(1))
+
+
 def artifact_for(connection: Connection, model: str, version: str, profile: str) -> Row | None:
     """The artifact of a release for a hardware profile."""
     return sql.find(connection, artifacts, model=model, version=version, profile=profile)
@@ -66,6 +74,11 @@ def unpublished(connection: Connection) -> list[Row]:
         return []
     needed = [digest for row in sql.rows(connection, select(artifacts)) for digest in device_blobs(row)]
     return [waiting[digest] for digest in dict.fromkeys(needed) if digest in waiting]
+
+
+def published(connection: Connection) -> list[Row]:
+    """Blobs that the broker was given."""
+    return sql.rows(connection, select(blobs).where(blobs.c.published_ms.is_not(None)))
 
 
 def mark_published(connection: Connection, digest: str, now_ms: int | None) -> None:

@@ -8,7 +8,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Executable, Select, Table, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, Select, Table, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 Row = dict[str, Any]
@@ -46,6 +46,11 @@ def put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
 def change(connection: Connection, table: Table, where: ColumnElement[bool], values: Mapping[str, Any]) -> int:
     """Update rows; returns how many there were."""
     return connection.execute(update(table).where(where).values(values)).rowcount
+
+
+def remove(connection: Connection, table: Table, where: ColumnElement[bool]) -> int:
+    """Delete rows; returns how many there were."""
+    return connection.execute(delete(table).where(where)).rowcount
 
 
 def one(connection: Connection, statement: Executable) -> Row | None:

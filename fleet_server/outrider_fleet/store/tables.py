@@ -91,6 +91,23 @@ device_keys = Table(
     _int("revoked_ms", null=True),
     PrimaryKeyConstraint("device", "issued_ms"),
 )
+renewals = Table(
+    "renewals",
+    metadata,
+    Column("device", Text, primary_key=True),
+    _text("key_sha256"),
+    _int("asked_ms"),
+    _int("approved_ms", null=True),
+    _text("approved_by", null=True),
+)
+erasures = Table(
+    "erasures",
+    metadata,
+    _text("kind"),
+    _text("id"),
+    _int("at_ms"),
+    PrimaryKeyConstraint("kind", "id"),
+)
 tokens = Table(
     "tokens",
     metadata,

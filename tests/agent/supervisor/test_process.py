@@ -29,7 +29,7 @@ FORBIDDEN = {"numpy", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tuf", 
 
 
 def test_the_supervisor_loads_nothing_heavy() -> None:
-    """AGT-SUP-1: in a fresh interpreter, everything that `outrider-agent run` imports loads none of the forbidden."""
+    """AGT-SUP-1 and REN-6: in a fresh interpreter, everything that `outrider-agent run` imports loads none of them."""
     script = (
         "import importlib, json, pkgutil, sys, outrider_agent.cli, outrider_agent.config\n"
         "import outrider_agent.supervisor as s, outrider_agent.outbox as o\n"

@@ -29,6 +29,8 @@ WRITES = [
     ("POST", "/tokens", {"kind": "viewer", "name": "x"}, {"operator"}),
     ("POST", "/trust/refresh", None, {"operator"}),
     ("POST", "/devices/watch-1/revoke", None, {"operator"}),
+    ("POST", "/devices/watch-1/approve", None, {"operator"}),
+    ("POST", "/devices/watch-1/decommission", {"wait": True}, {"operator"}),
     ("POST", "/groups", {"name": "g", "devices": []}, {"operator"}),
     ("PUT", "/blobs/sha256:" + "0" * 64, None, {"pipeline", "runner"}),
     ("POST", "/releases", {"metadata": "{}", "index": "{}"}, {"pipeline", "runner"}),

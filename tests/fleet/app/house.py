@@ -73,6 +73,9 @@ class Recorder:
         assert file.exists()
         self.blobs.append(hex_digest)
 
+    def lost_blobs(self, sizes: dict[str, int]) -> set[str]:
+        return set(sizes) - set(self.blobs)
+
     def retained(self) -> dict[str, bytes]:
         """Topic → last retained payload."""
         return {topic: payload for topic, payload, retain in self.sent if retain}

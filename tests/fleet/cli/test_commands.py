@@ -142,6 +142,9 @@ def test_a_working_day(shell: Shell, tmp_path: Path) -> None:
     assert shell.json("run", "show", run["id"])["state"] == "queued"
     assert "run run-000001" in shell("lineage", "recording", "p1/r1").stdout
     assert shell.json("device", "revoke", "watch-1")["state"] == "revoked"
+    assert shell.json("device", "decommission", "watch-1", "--now")["state"] == "decommissioned"
+    files = shell.json("broker-config", "mosquitto", str(tmp_path / "mosquitto"))
+    assert Path(files["configuration"]).exists()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,8 @@ def test_a_working_day(shell: Shell, tmp_path: Path) -> None:
         (("rollout", "resume", "ro-000001"), 4, "IllegalActionError"),
         (("rollout", "create", "har", "1.0", "--failures", "max_ratio=7"), 2, "GateError"),
         (("run", "approve", "run-000099"), 4, "UnknownError"),
+        (("device", "approve", "watch-2"), 4, "ConflictError"),
+        (("device", "decommission", "nobody"), 4, "UnknownError"),
     ],
 )
 def test_refusals(shell: Shell, args: tuple[str, ...], status: int, error: str) -> None:
