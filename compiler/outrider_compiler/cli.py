@@ -92,7 +92,7 @@ def build(
     check_places(junit, markdown)
     console, gate = Console(), Gate().with_limits(limits)
     request = BuildRequest(source=options.pop("model"), classes=class_names(classes), gate=gate, **options)
-    with console.progress() as progress:
+    with console.progress(len(request.profiles)) as progress:
         release = written.build(request, progress, junit, markdown)
     report = release.report()
     if as_json:
