@@ -102,7 +102,7 @@ def build(
     request = BuildRequest(
         source=options.pop("model"), classes=class_names(classes), gate=gate, preprocess=asked, **options
     )
-    with console.progress() as progress:
+    with console.progress(len(request.profiles)) as progress:
         release = written.build(request, progress, junit, markdown)
     report = release.report()
     if as_json:

@@ -23,8 +23,8 @@ class Console:
     """What people see of a build."""
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """An onlooker of the build: a bar on a terminal, a line for each stage elsewhere."""
+    def progress(self, profiles: int) -> Iterator[Progress]:
+        """An onlooker of a build for so many profiles: bars on a terminal, a line for each stage elsewhere."""
         if not sys.stderr.isatty():
             yield Lines()
             return
@@ -34,7 +34,7 @@ class Console:
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Bars(*columns, TimeElapsedColumn(), console=Terminal(stderr=True), transient=True) as bars:
-            yield Bar(bars)
+            yield Bar(bars, profiles)
 
     def table(self, report: dict[str, Any]) -> None:
         """The verdicts of a report."""
@@ -92,26 +92,28 @@ class Lines:
 
 
 class Bar:
-    """One bar, begun anew with each stage; its stages so far stay above it as lines with their time."""
+    """Two bars: profiles that are decided, and steps of the stage at hand; what was decided stays above them."""
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: Bars, profiles: int) -> None:
         self._bars = bars
-        self._task = bars.add_task("starting", total=None)
+        self._whole = bars.add_task("profiles", total=profiles)
+        self._stage = bars.add_task("starting", total=None)
 
     def say(self, text: str) -> None:
         """Begin a stage whose length is unknown yet."""
         from rich.markup import escape
 
-        self._bars.reset(self._task, description=escape(text), total=None, completed=0)
+        self._bars.reset(self._stage, description=escape(text), total=None, completed=0)
 
     def step(self, done: int, total: int) -> None:
-        """Move the bar."""
-        self._bars.update(self._task, completed=done, total=total)
+        """Move the stage's bar."""
+        self._bars.update(self._stage, completed=done, total=total)
 
     def outcome(self, outcome: Outcome) -> None:
-        """Leave a line that stays."""
+        """Move the bar of profiles, and leave a line that stays."""
         from rich.markup import escape
 
+        self._bars.advance(self._whole)
         chosen = outcome.choice.chosen if outcome.choice else "no artifact"
         self._bars.console.print(f"{escape(outcome.profile)}: {escape(chosen)}", highlight=False)
 

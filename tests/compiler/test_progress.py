@@ -84,7 +84,7 @@ def test_a_terminal_shows_a_bar(kit: Kit, tmp_path: Path) -> None:
     os.close(ours)
     assert process.wait(60) == 0
     text = shown.decode()
-    for said in ("measuring 2 candidates", "0/2", "x86-64: f"):
+    for said in ("measuring 2 candidates", "0/2", "profiles", "1/1", "x86-64: f"):
         assert said in text
     assert (tmp_path / "stdout").read_text(encoding="utf-8").startswith('{"out"')
 
@@ -102,7 +102,7 @@ def test_brackets_in_a_stage_are_no_markup() -> None:
     """CMP-PRG-1: a path with brackets is shown as it is, on a terminal too."""
     screen = io.StringIO()
     with Bars(console=Terminal(file=screen, force_terminal=True, width=200)) as bars:
-        bar = Bar(bars)
+        bar = Bar(bars, 1)
         bar.say("importing nets[/bold].onnx")
         bar.step(1, 2)
         bar.outcome(Outcome("board[red]", "onnxruntime"))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 FOLD: Final = 24
 BASELINE: Final = "fp32"
-WORDS: Final = ("digits", "figure", "share", "ratio", "decibels", "size", "time_us", "unit", "words")
+WORDS: Final = ("digits", "figure", "share", "ratio", "decibels", "size", "time_us", "unit", "words", "plain")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class View:
     worst: Json | None
     layered: list[Json]
     fallen: list[Json]
+    made: list[Json]
 
     @classmethod
     def of(cls, profile: Json, evaluation: Json) -> View:
@@ -61,6 +62,7 @@ class View:
             worst=_worst(chosen["slices"]) if chosen else None,
             layered=[item for item in candidates if item["layers"]],
             fallen=[item for item in candidates if item["fallback"]],
+            made=[item for item in candidates if item["recipe"]],
         )
 
 

@@ -81,6 +81,15 @@ def short(text: str) -> str:
     return re.sub(r"\.0+(?!\d)|(\.\d*?[1-9])0+(?!\d)", r"\1", text)
 
 
+def plain(value: Any) -> str:
+    """Any JSON value on one line, without its brackets."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {plain(item)}" for key, item in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value)) or "none"
+    return str(value)
+
+
 def reason(profile: dict[str, Any]) -> str:
     """Why, in short: where the reason repeats what candidates missed, its first words; the refusals stand below."""
     whole: str = profile["reason"]

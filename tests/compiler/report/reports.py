@@ -16,7 +16,7 @@ from outrider_compiler.request import Gate
 from outrider_profiles import Budgets, Int8, Profile, load
 
 Json = dict[str, Any]
-EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}&lt;]]>--"
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}&lt;]]>--|`x`|"
 BOARD = load("x86-64")
 
 words = st.one_of(st.just(EVIL), st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=8))
@@ -97,6 +97,7 @@ def candidates(draw: st.DrawFn, task: str, classes: list[str], most: int = 3) ->
             draw(shares),
             tuple(draw(st.lists(words, max_size=3))),
             tuple(draw(st.lists(layers, max_size=2))),
+            draw(st.dictionaries(words, st.lists(words, max_size=2) | words, max_size=2)),
         )
         for name in ["fp32", *others]
     ]

@@ -68,6 +68,9 @@ def _candidates(profile: Json) -> Iterator[str]:
     for item in profile["candidates"]:
         yield from (item["name"], item["measured_on"], item["proxy"], *item["refusals"], *item["fallback"])
         yield from (text for layer in item["layers"] for text in (layer["name"], layer["kind"], layer["precision"]))
+        yield from (
+            text for value in item["recipe"].values() for text in ([value] if isinstance(value, str) else value)
+        )
         yield from (wording.size(item["size_bytes"]), wording.time_us(item["latency_us"]), *item["sqnr_db"])
         if item["verdict"] == "chosen":
             yield from (*item["per_class"], *(part["slice"] for part in item["slices"]))
