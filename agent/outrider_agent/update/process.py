@@ -7,12 +7,15 @@ size caps → trust refresh → director and epoch → signature → audience �
 2. Every refusal is a named error with a hint; whatever fails, what runs goes on running.
 3. Metadata that does not fit together is fetched once more before it is called untrusted: the two retained messages
    may have been published between our two subscriptions.
+4. Where the bytes come from (`sources`) changes no check: an order that was carried here in a folder passes the same.
+5. The time of a clock that stands before this agent was built is not believed: the last verified order's counts then.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +23,18 @@ from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
 from outrider_agent.errors import AgentError, ControlError
 from outrider_agent.paths import Paths
-from outrider_agent.update import bundle, download, identity, stage
+from outrider_agent.update import download, identity, stage
+from outrider_agent.update.broker_source import BrokerSource
+from outrider_agent.update.bundle import Bundle
 from outrider_agent.update.courier import Courier
 from outrider_agent.update.errors import (
     AlreadyInstalledError,
-    CannotRefreshError,
     NoArtifactError,
-    UntrustedMetadataError,
     told,
 )
+from outrider_agent.update.folder_source import FolderSource
+from outrider_agent.update.http_source import HttpSource
+from outrider_agent.update.sources import EitherSource, Source
 from outrider_agent.update.trust_store import Trusted, TrustStore
 from outrider_protocol import dsse, ids, limits, trust
 from outrider_protocol.errors import ProtocolError, TooLargeError, WrongTargetError
@@ -43,16 +49,30 @@ AGAIN_S: Final = 2.0
 
 @dataclass(frozen=True)
 class Task:
-    """What the supervisor asked for: the raw envelope, the floors, and the digest that runs and has succeeded."""
+    """What the supervisor asked for: the raw envelope, the floors, the digest that runs and has succeeded.
+
+    `folder` is where the bytes were carried to, "" for the broker; `server` the fleet server's address, "" for none.
+    """
 
     envelope: bytes
     floors: trust.Floors
     current: str | None
+    folder: str = ""
+    server: str = ""
 
     @classmethod
     def of(cls, message: Message) -> Task:
         """From the `begin` operation."""
-        return cls(message.blob or b"", trust.Floors(**message.fields["floors"]), message.fields["current"])
+        fields = message.fields
+        floors, places = trust.Floors(**fields["floors"]), (str(fields.get(name, "")) for name in ("folder", "server"))
+        return cls(message.blob or b"", floors, fields["current"], *places)
+
+    def source(self, courier: Courier, model: str, ca: Path) -> Source:
+        """Where its bytes come from."""
+        if self.folder:
+            return FolderSource(Path(self.folder))
+        broker = BrokerSource(courier, model)
+        return EitherSource(broker, HttpSource(self.server, ca)) if self.server else broker
 
 
 class Update:
@@ -61,9 +81,8 @@ class Update:
     def __init__(self, paths: Paths, channel: Channel, disk: Durable) -> None:
         self._paths, self._channel, self._disk = paths, channel, disk
         self._courier = Courier(channel)
-        self._identity = identity.load(paths.identity)
-        root = (paths.identity / identity.ROOT).read_bytes()
-        self._store = TrustStore(paths.trust, root, disk)
+        self._store = TrustStore(paths.trust, disk)
+        self._source: Source
 
     def run(self) -> None:
         """Answer `staged` or `failed`; raises `ControlError` when the supervisor has gone."""
@@ -85,41 +104,31 @@ class Update:
     # ---------------------------------------------------------------- before acceptance
 
     def _accept(self, task: Task, claimed: Order) -> Order:
-        trusted = self._refresh(claimed)
-        order, floors, _ = trust.accept(
-            task.envelope, trusted.director, task.floors, self._identity, self._clock(trusted)
-        )
+        device = identity.load(self._paths.identity)
+        trusted = self._refresh(task, claimed)
+        clock = trust.Clock(_clock_ms(), BUILD_MS, trusted.timestamp_expires_ms)
+        order, floors, _ = trust.accept(task.envelope, trusted.director, task.floors, device, clock)
         if trusted.target is None:
             raise NoArtifactError(f"{order.target} is not listed")
-        trust.check_artifact(order, trusted.target, self._identity, trusted.floors.min_counter.get(order.model, 0))
+        trust.check_artifact(order, trusted.target, device, trusted.floors.min_counter.get(order.model, 0))
         self._channel.send("accepted", {"order": order.view(), "floors": vars(floors)})
         if self._courier.expect("proceed", PROCEED_S) is None:
             raise ControlError("the supervisor did not say `proceed`")
         return order
 
-    def _refresh(self, claimed: Order) -> Trusted:
+    def _refresh(self, task: Task, claimed: Order) -> Trusted:
         try:
-            trusted = self._fetch_trust(claimed)
+            trusted = self._fetch_trust(task, claimed)
             if trusted.target is not None:
                 return trusted
-        except UntrustedMetadataError:
+        except ProtocolError:
             pass  # rule 3: once more, and then it counts
         self._courier.pause(AGAIN_S)
-        return self._fetch_trust(claimed)
+        return self._fetch_trust(task, claimed)
 
-    def _fetch_trust(self, claimed: Order) -> Trusted:
-        try:
-            offered = bundle.fetch(self._courier, claimed.model, self._store.root_version())
-        except CannotRefreshError as error:
-            try:
-                return self._store.refresh(None, claimed.target)
-            except (AgentError, ProtocolError):
-                raise error from None
-        return self._store.refresh(offered, claimed.target)
-
-    def _clock(self, trusted: Trusted) -> trust.Clock:
-        now_ms = time.time_ns() // 1_000_000
-        return trust.Clock(now_ms if now_ms >= BUILD_MS else None, BUILD_MS, trusted.timestamp_expires_ms)
+    def _fetch_trust(self, task: Task, claimed: Order) -> Trusted:
+        self._source = task.source(self._courier, claimed.model, self._paths.identity / "ca.pem")
+        return self._store.refresh(Bundle(self._source, claimed.model), claimed.target, reference_time(task.floors))
 
     # ---------------------------------------------------------------- after acceptance
 
@@ -134,7 +143,7 @@ class Update:
         parameters = trust.resolve_parameters(order.parameters, config.ranges())
         stage.check_space(directory, manifest)
         for layer in manifest.device_layers():
-            download.layer(self._courier, layer, directory, self._disk)
+            download.layer(self._source, layer, directory, self._disk)
         self._progress("verifying")
         stage.verify(directory, manifest)
         self._disk.sync_tree(directory)
@@ -158,12 +167,24 @@ class Update:
             data = path.read_bytes()
             if ids.digest_of(data) == digest:
                 return data
-        data = download.small_blob(self._courier, digest, size_bytes)
+        data = download.small_blob(self._source, digest, size_bytes)
         self._disk.write(path, data)
         return data
 
     def _progress(self, state: str, detail: dict[str, Any] | None = None) -> None:
         self._channel.send("progress", {"state": state, "detail": detail or {}})
+
+
+def _clock_ms() -> int | None:
+    """This machine's time; None where it stands before this agent was built."""
+    now_ms = time.time_ns() // 1_000_000
+    return now_ms if now_ms >= BUILD_MS else None
+
+
+def reference_time(floors: trust.Floors) -> datetime:
+    """The time that metadata must not have expired at; see rule 5."""
+    now_ms = _clock_ms()
+    return datetime.fromtimestamp((now_ms or max(BUILD_MS, floors.time_ms)) / 1000, timezone.utc)
 
 
 def trust_config(order: Order, config: Config) -> None:

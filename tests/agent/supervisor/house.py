@@ -36,7 +36,8 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from outrider_agent.update import identity
+from outrider_agent.durable import Durable
+from outrider_agent.update import identity, trust_store
 from outrider_protocol import director, ids, limits, manifest, signing, telemetry, topics, trust
 from outrider_protocol.messages import Ack, Event, ExecutionReport, ReportedState, TrustOnline
 from outrider_protocol.order import Audience, Order
@@ -292,7 +293,7 @@ class Agent:
             (folder / f"device.{name}").write_bytes((authority.directory / f"{device}.{name}").read_bytes())
         (folder / "device.key").chmod(0o600)
         (folder / "ca.pem").write_bytes((authority.directory / "ca.pem").read_bytes())
-        (folder / "root.json").write_bytes(trust_roots.roots[1])
+        trust_store.begin(home / "var" / "trust", trust_roots.roots[1], Durable())
         (folder / "identity.json").write_bytes(identity.encode(self.identity))
         (home / "etc").mkdir()
         (home / "etc" / "agent.toml").write_text(

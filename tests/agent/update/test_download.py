@@ -14,6 +14,7 @@ import pytest
 from outrider_agent.control import Channel
 from outrider_agent.durable import Durable
 from outrider_agent.update import download, stage
+from outrider_agent.update.broker_source import BrokerSource
 from outrider_agent.update.courier import Courier, Stopped
 from outrider_agent.update.errors import LoadTestError, NoSpaceError, StalledError, UnsafeFileError
 from outrider_protocol import ids, topics
@@ -57,7 +58,7 @@ def fetch(supply: Supply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
     def run() -> bytes:
         with courier_of(supply) as courier:
-            download.layer(courier, LAYER, tmp_path, Durable())
+            download.layer(BrokerSource(courier, "har"), LAYER, tmp_path, Durable())
         return (tmp_path / "model.onnx").read_bytes()
 
     return run

@@ -1,0 +1,45 @@
+"""`trusted.json`: every verified file in one, with a digest over all of them.
+
+The digest is no signature: it tells a file that the disk damaged from one that this agent wrote. Without it a damaged
+timestamp would be taken for a missing one, and an older one believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from outrider_agent.update.errors import TrustDamagedError
+from outrider_agent.update.workflow import ROOT, Kept
+from outrider_protocol import canonical, limits
+from outrider_protocol.errors import ProtocolError
+from outrider_protocol.fields import VERSION, Fields
+
+FILE: Final = "trusted.json"
+STORE_BYTES: Final = 16 * limits.MIB
+
+
+def encode(files: Kept) -> bytes:
+    """The file's bytes."""
+    texts = {name: data.decode() for name, data in files.items()}
+    return canonical.encode({"v": VERSION, "files": texts, "sha256": _digest(texts)})
+
+
+def decode(path: Path) -> Kept:
+    """Read the file; raises `TrustDamagedError`."""
+    try:
+        fields = Fields(canonical.decode(path.read_bytes(), STORE_BYTES, FILE), FILE)
+        texts = {str(name): str(text) for name, text in fields.versioned(frozenset()).object("files").value.items()}
+        whole = fields.text("sha256") == _digest(texts)
+    except FileNotFoundError:
+        raise TrustDamagedError(f"{path} is missing") from None
+    except (OSError, ProtocolError) as error:
+        raise TrustDamagedError(f"{path}: {error}") from error
+    if not whole or ROOT not in texts:
+        raise TrustDamagedError(f"{path}: its content is not what was written")
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _digest(texts: dict[str, str]) -> str:
+    return hashlib.sha256(canonical.encode(texts)).hexdigest()
