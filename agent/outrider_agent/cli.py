@@ -5,6 +5,7 @@
     outrider-agent status [--json]
     outrider-agent predict FILE [--model NAME]
     outrider-agent doctor
+    outrider-agent import DIR
     outrider-agent tuf-client --metadata-dir D [--metadata-url URL …] init|refresh|download
 
 Exit status: 0 done · 2 bad input · 3 refused by a rule of trust · 4 the outside world failed · 5 a fault of the agent
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", help="which model, where several are served")
     predict.set_defaults(command=_predict)
     commands.add_parser("doctor", help="check what the agent needs").set_defaults(command=_doctor)
+    bring = commands.add_parser("import", help="take in a release and its order from a folder, without a network")
+    bring.add_argument("folder", type=Path, metavar="DIR", help="what `outrider-fleet export --air-gap` wrote")
+    bring.set_defaults(command=_import)
     _tuf_client_options(
         commands.add_parser("tuf-client", help="the agent's TUF code against any repository, for tests")
     )
@@ -145,6 +150,15 @@ def _tuf_client(options: argparse.Namespace) -> int:
         tuf_client.run(options)
     except (AgentError, ProtocolError) as error:
         return _complain(error, error.hint, FAILED)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from outrider_agent.air_gap import bring
+
+    os.umask(0o077)
+    said = bring(Paths.from_environment(), options.folder, lambda news: print(news["said"], flush=True))
+    sys.stdout.write(f"the order was taken ({said}): the folder may be removed\n")
     return 0
 
 

@@ -4,8 +4,8 @@ The model is a POSIX file system that promises nothing but this:
 
 1. A file's content is sure as of its last fsync. What was written after that may be there, missing, cut in half, zeroed
    (the length without the bytes), or, where the file was cut to nothing on the way, gone altogether.
-2. A name in a directory is sure as of that directory's last fsync. Of the changes after it any part may have reached the
-   disk, in any order; a later change of the same name hides an earlier one.
+2. A name in a directory is sure as of that directory's last fsync. Of the changes after it any part may have reached
+   the disk, in any order; a later change of the same name hides an earlier one.
 3. A rename is atomic: its target is the old file or the new one, and its source does not vanish before the target has
    appeared. Across directories both names may be there.
 4. A directory whose name was lost takes along everything below it.

@@ -26,6 +26,7 @@ from outrider_agent.paths import Paths
 from outrider_agent.update import download, identity, stage
 from outrider_agent.update.broker_source import BrokerSource
 from outrider_agent.update.bundle import Bundle
+from outrider_agent.update.claims import claim, claimed_order
 from outrider_agent.update.courier import Courier
 from outrider_agent.update.errors import (
     AlreadyInstalledError,
@@ -36,8 +37,8 @@ from outrider_agent.update.folder_source import FolderSource
 from outrider_agent.update.http_source import HttpSource
 from outrider_agent.update.sources import EitherSource, Source
 from outrider_agent.update.trust_store import Trusted, TrustStore
-from outrider_protocol import dsse, ids, limits, trust
-from outrider_protocol.errors import ProtocolError, TooLargeError, WrongTargetError
+from outrider_protocol import ids, trust
+from outrider_protocol.errors import ProtocolError, WrongTargetError
 from outrider_protocol.manifest import Config, Manifest
 from outrider_protocol.order import Order
 
@@ -192,21 +193,3 @@ def trust_config(order: Order, config: Config) -> None:
     named = (config.model, config.version, config.counter, config.profile)
     if named != (order.model, order.release, order.counter, order.profile):
         raise WrongTargetError(f"the artifact says that it is {named}")
-
-
-def claimed_order(envelope: bytes) -> Order:
-    """What an envelope says, before any of it is believed: it chooses which metadata to fetch, and names a refusal."""
-    if len(envelope) > limits.ORDER_BYTES:
-        raise TooLargeError("order", len(envelope), limits.ORDER_BYTES)
-    return Order.decode(dsse.Envelope.decode(envelope, limits.ORDER_BYTES).payload)
-
-
-def claim(order: Order) -> dict[str, Any]:
-    """How a refused order is named in a report."""
-    return {
-        "epoch": order.epoch,
-        "seq": order.seq,
-        "model": order.model,
-        "release": order.release,
-        "digest": order.manifest,
-    }

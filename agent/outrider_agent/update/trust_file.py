@@ -10,14 +10,24 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
+from outrider_agent.durable import Durable
 from outrider_agent.update.errors import TrustDamagedError
-from outrider_agent.update.workflow import ROOT, Kept
 from outrider_protocol import canonical, limits
 from outrider_protocol.errors import ProtocolError
 from outrider_protocol.fields import VERSION, Fields
 
 FILE: Final = "trusted.json"
 STORE_BYTES: Final = 16 * limits.MIB
+ROOT: Final = "root.json"
+
+Kept = dict[str, bytes]
+"""Verified metadata by file name: `root.json`, `timestamp.json`, …, a delegated role's name quoted."""
+
+
+def begin(directory: Path, root: bytes, disk: Durable) -> None:
+    """Write the first file, as enrolment does: this root and nothing else is trusted from now on."""
+    disk.make_directory(directory)
+    disk.write(directory / FILE, encode({ROOT: root}))
 
 
 def encode(files: Kept) -> bytes:

@@ -31,7 +31,8 @@ from outrider_agent.update.errors import (
     TrustExpiredError,
     UntrustedMetadataError,
 )
-from outrider_agent.update.workflow import ROOT, Kept, Workflow, config
+from outrider_agent.update.trust_file import ROOT, Kept
+from outrider_agent.update.workflow import Workflow, config
 from outrider_protocol import documents, limits
 from outrider_protocol.director import DIRECTOR_TARGET, FLOORS_TARGET, Director, Floors
 from outrider_protocol.errors import ProtocolError
@@ -128,12 +129,6 @@ class TrustStore:
     def _commit(self, kept: Kept, now: Kept) -> None:
         if now != kept:
             self._disk.write(self._path, trust_file.encode(now))
-
-
-def begin(directory: Path, root: bytes, disk: Durable) -> None:
-    """Write the first file, as enrolment does: this root and nothing else is trusted from now on."""
-    disk.make_directory(directory)
-    disk.write(directory / trust_file.FILE, trust_file.encode({ROOT: root}))
 
 
 def _trusted(workflow: Workflow, offered: Bundle | _Kept, target_path: str, fleet: Kept) -> Trusted:

@@ -30,7 +30,8 @@ from outrider_agent.durable import Durable
 from outrider_agent.errors import InputError
 from outrider_agent.update.errors import CannotRefreshError, NoArtifactError, UntrustedMetadataError
 from outrider_agent.update.http_source import HttpFiles, quoted
-from outrider_agent.update.workflow import ROOT, Kept, Workflow, config
+from outrider_agent.update.trust_file import ROOT, Kept
+from outrider_agent.update.workflow import Workflow, config
 from outrider_protocol import limits
 
 ROLE_BYTES: Final = 5 * limits.MIB

@@ -35,15 +35,12 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from outrider_agent.errors import AgentError
 from outrider_agent.update.errors import CannotRefreshError, TrustExpiredError, UntrustedMetadataError
+from outrider_agent.update.trust_file import ROOT, Kept
 from outrider_protocol import limits
 from outrider_protocol.errors import MalformedError, ProtocolError
 
-ROOT: Final = "root.json"
 _BASE: Final = "outrider:///"
 _NOT_FOUND: Final = 404
-
-Kept = dict[str, bytes]
-"""Verified metadata by file name: `root.json`, `timestamp.json`, …, a delegated role's name quoted."""
 
 
 class Repository(Protocol):

@@ -16,7 +16,7 @@ from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
 from outrider_agent.errors import ControlError
 from outrider_agent.paths import Paths
-from outrider_agent.update import identity, trust_store
+from outrider_agent.update import identity, trust_file
 from outrider_agent.update.process import Update
 from outrider_protocol import documents, topics, trust
 from tests.agent.supervisor.house import FLEET, PROFILE, Artifact, Trust
@@ -78,7 +78,7 @@ class Device:
         self.paths.identity.mkdir(parents=True)
         found = trust.Identity(DEVICE, KEY, FLEET, PROFILE)
         (self.paths.identity / identity.FILE).write_bytes(identity.encode(found))
-        trust_store.begin(self.paths.trust, self.trust.roots[1], self.disk)
+        trust_file.begin(self.paths.trust, self.trust.roots[1], self.disk)
 
     def artifact(self, version: str, counter: int = 1, **spec: Any) -> Artifact:
         """Write, list and publish one."""

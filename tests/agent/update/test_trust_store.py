@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from outrider_agent.durable import Durable, Operation
-from outrider_agent.update import trust_store
+from outrider_agent.update import trust_file
 from outrider_agent.update.bundle import Bundle
 from outrider_agent.update.errors import (
     CannotRefreshError,
@@ -37,7 +37,7 @@ class House:
         self.trust, self.operations = Trust(), list[Operation]()
         self.trust.release(PATH, b"manifest", 3)
         self.directory = directory
-        trust_store.begin(directory / "trust", self.trust.roots[1], Durable())
+        trust_file.begin(directory / "trust", self.trust.roots[1], Durable())
 
     @property
     def store(self) -> TrustStore:

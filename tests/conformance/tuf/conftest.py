@@ -15,7 +15,7 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from outrider_agent import cli
-from tests.conformance.repository import Repository, Server
+from tests.conformance.tuf.repository import Repository, Server
 
 _NUMBERS = itertools.count()
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 from tuf.api.metadata import TargetFile
 
-from tests.conformance.conftest import Client
-from tests.conformance.repository import Repository, signer
-from tests.conformance.test_metadata import days
+from tests.conformance.tuf.conftest import Client
+from tests.conformance.tuf.repository import Repository, signer
+from tests.conformance.tuf.test_metadata import days
 
 TOP_REQUESTS = 4  # root, timestamp, snapshot, targets
 

@@ -10,8 +10,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
-from tests.conformance.conftest import Client
-from tests.conformance.repository import Repository, signer
+from tests.conformance.tuf.conftest import Client
+from tests.conformance.tuf.repository import Repository, signer
 
 KEYS = [signer() for _ in range(10)]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tuf.api.metadata import MetaFile
 
-from tests.conformance.conftest import Client
-from tests.conformance.repository import NOW, Repository
+from tests.conformance.tuf.conftest import Client
+from tests.conformance.tuf.repository import NOW, Repository
 
 AN_OLD_SIGNATURE = "30" * 70
 FIRST_REQUESTS = [
