@@ -23,6 +23,21 @@ from outrider_protocol.execution import State
 
 NEWS_S: Final = 900.0
 _STATUS: Final = {State.REJECTED.value: 3, State.NO_ARTIFACT.value: 3, None: 4}
+_ENDED_BADLY: Final = frozenset(
+    state.value
+    for state in (
+        State.REJECTED,
+        State.NO_ARTIFACT,
+        State.FAILED_UNCHANGED,
+        State.ROLLED_BACK,
+        State.ROLLBACK_FAILED,
+        State.SUPERSEDED,
+    )
+)
+_AGAIN: Final = {
+    "state": State.REJECTED.value,
+    "hint": "Roll the release out to this device again, and export that order.",
+}
 Told = Callable[[dict[str, Any]], None]
 
 
@@ -46,9 +61,14 @@ def bring(paths: Paths, folder: Path, told: Told) -> str:
         last = _through_supervisor(paths.import_socket, envelope, place, told)
     except FileNotFoundError:
         last = importer.take_in(paths, config.load(paths.config), envelope, place, told)
-    if last.get("said") == "failed" and last.get("state") != State.ALREADY_INSTALLED.value:
+    said = State.ALREADY_INSTALLED.value if last.get("state") == State.ALREADY_INSTALLED.value else str(last["said"])
+    if said == "failed":
         raise NotImportedError(last)
-    return str(last["said"])
+    if said in _ENDED_BADLY:
+        raise NotImportedError(
+            {"error": "OrderEndedError", "message": f"this order ended here before: {said}", **_AGAIN}
+        )
+    return said
 
 
 def _through_supervisor(path: Path, envelope: bytes, folder: str, told: Told) -> dict[str, Any]:

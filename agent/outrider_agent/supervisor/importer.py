@@ -117,6 +117,8 @@ def _take_in(paths: Paths, config: Config, envelope: bytes, folder: str, told: T
     if not last:
         loop.run()
     relay.stop()
+    while relay.is_leaving:
+        loop.run_once(0.1)
     outbox.commit()
     outbox.close()
     loop.close()

@@ -136,7 +136,6 @@ class Orders:
         digest, numbers = desired.sha256(envelope), order["parameters"]
         execution = Execution(order["epoch"], order["seq"], release_of(order), Stage.NOTIFIED, digest, numbers)
         self._kept.save(self._working)
-        self.news(envelope, {"said": "accepted"})
         known = self.runner.execution
         if known is not None and (known.epoch, known.seq) == (execution.epoch, execution.seq):
             self._recognise(replace(known, envelope_sha256=execution.envelope_sha256), floors)
@@ -150,6 +149,7 @@ class Orders:
         envelope = self._working.envelope
         self.runner.recognise(execution, floors)
         if execution.stage in desired.FETCHING:
+            self.news(envelope, {"said": "accepted"})
             self._relay.proceed()
         else:
             self._relay.stop()
@@ -161,6 +161,7 @@ class Orders:
             return
         (execution, floors), self._next = self._next, None
         self.runner.accept(execution, floors)
+        self.news(self._working.envelope, {"said": "accepted"})
         self._relay.proceed()
 
     def update_progress(self, fields: dict[str, Any]) -> None:
