@@ -89,6 +89,7 @@ class Durable:
                 self._record(Operation("create", path))
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:
+                os.fchmod(fd, 0o600)
                 self._record(Operation("truncate", path, offset=keep_bytes))
                 file.truncate(keep_bytes)
                 file.seek(keep_bytes)

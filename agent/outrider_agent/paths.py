@@ -79,6 +79,11 @@ class Paths:
         return self.var / "desired.json"
 
     @property
+    def seal_key(self) -> Path:
+        """The key of sealed artifacts, where no credential holds it."""
+        return self.var / "artifacts.key"
+
+    @property
     def identity(self) -> Path:
         """device.key, device.pem, ca.pem, root.json, identity.json."""
         return self.var / "identity"

@@ -121,7 +121,8 @@ def test_the_next_folder_supersedes_the_last(carrier: Carrier) -> None:
 def test_an_older_folder_is_a_replay(carrier: Carrier) -> None:
     """AIR-6: floors count whatever the way that an order came on."""
     artifact = carrier.artifact("1.0")
-    dates = {"iat_ms": carrier.agent.order(artifact, 1).iat_ms}
+    first = carrier.agent.order(artifact, 1)
+    dates = {"iat_ms": first.iat_ms, "exp_ms": first.exp_ms}
     old, new = carrier.export("old", artifact, **dates), carrier.export("new", artifact, **dates)
     carrier.bring(new)
     with pytest.raises(NotImportedError, match="OrderSequenceError") as caught:

@@ -15,6 +15,7 @@ from typing import Final
 
 from outrider_agent.durable import Durable
 from outrider_agent.update.courier import WINDOW
+from outrider_agent.update.sinks import sink_for
 from outrider_agent.update.sources import Source
 from outrider_protocol import ids
 from outrider_protocol.errors import DigestMismatchError
@@ -35,31 +36,24 @@ def small_blob(source: Source, digest: str, size_bytes: int) -> bytes:
     return data
 
 
-def layer(source: Source, descriptor: Descriptor, directory: Path, disk: Durable) -> None:
-    """Bring one layer into `directory` under its title; raises `DigestMismatchError` or `StalledError`."""
-    target = directory / descriptor.title
+def layer(source: Source, descriptor: Descriptor, directory: Path, disk: Durable, key: bytes | None = None) -> None:
+    """Bring one layer into `directory` under its title, sealed where there is a key.
+
+    Raises `DigestMismatchError` or `StalledError`.
+    """
+    sink = sink_for(descriptor, key)
+    target = directory / sink.name
     if target.exists():
         return
     part = target.with_name(target.name + PART)
-    first = _right_chunks(part, descriptor)
-    with disk.grow(part, min(first * CHUNK_BYTES, descriptor.size)) as file:
-        for data in _in_order(source, descriptor, first):
-            file.append(data)
+    first, kept = sink.right_chunks(part) if part.exists() else (0, 0)
+    with disk.grow(part, kept) as file:
+        if not kept and (head := sink.begin()):
+            file.append(head)
+        for number, data in enumerate(_in_order(source, descriptor, first), first):
+            file.append(sink.encode(number, data))
         file.sync()
     disk.rename(part, target)
-
-
-def _right_chunks(part: Path, descriptor: Descriptor) -> int:
-    """How many chunks from the start of the part are right."""
-    if not part.exists():
-        return 0
-    good = 0
-    with part.open("rb") as file:
-        for digest in descriptor.chunks:
-            if hashlib.sha256(file.read(CHUNK_BYTES)).hexdigest() != digest:
-                break
-            good += 1
-    return good
 
 
 def _in_order(source: Source, descriptor: Descriptor, first: int) -> Iterator[bytes]:

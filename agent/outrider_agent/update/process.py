@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
+from outrider_agent import sealed
 from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
 from outrider_agent.errors import AgentError, ControlError
@@ -52,7 +53,8 @@ AGAIN_S: Final = 2.0
 class Task:
     """What the supervisor asked for: the raw envelope, the floors, the digest that runs and has succeeded.
 
-    `folder` is where the bytes were carried to, "" for the broker; `server` the fleet server's address, "" for none.
+    `folder` is where the bytes were carried to, "" for the broker; `server` the fleet server's address, "" for none;
+    `encrypt` seals the layers with this device's key.
     """
 
     envelope: bytes
@@ -60,13 +62,20 @@ class Task:
     current: str | None
     folder: str = ""
     server: str = ""
+    encrypt: bool = False
 
     @classmethod
     def of(cls, message: Message) -> Task:
         """From the `begin` operation."""
         fields = message.fields
-        floors, places = trust.Floors(**fields["floors"]), (str(fields.get(name, "")) for name in ("folder", "server"))
-        return cls(message.blob or b"", floors, fields["current"], *places)
+        return cls(
+            message.blob or b"",
+            trust.Floors(**fields["floors"]),
+            fields["current"],
+            str(fields.get("folder", "")),
+            str(fields.get("server", "")),
+            bool(fields.get("encrypt")),
+        )
 
     def source(self, courier: Courier, model: str, ca: Path) -> Source:
         """Where its bytes come from."""
@@ -145,10 +154,11 @@ class Update:
         manifest, config = self._manifest(order, directory)
         parameters = trust.resolve_parameters(order.parameters, config.ranges())
         stage.check_space(directory, manifest)
+        key = sealed.make_key(self._paths, self._disk) if _is_sealed(task, directory, present) else None
         for layer in manifest.device_layers():
-            download.layer(self._source, layer, directory, self._disk)
+            download.layer(self._source, layer, directory, self._disk, key)
         self._progress("verifying")
-        stage.verify(directory, manifest)
+        stage.verify(directory, manifest, self._disk, key)
         self._disk.sync_tree(directory)
         self._progress("staged")
         self._progress("validating")
@@ -176,6 +186,11 @@ class Update:
 
     def _progress(self, state: str, detail: dict[str, Any] | None = None) -> None:
         self._channel.send("progress", {"state": state, "detail": detail or {}})
+
+
+def _is_sealed(task: Task, directory: Path, present: bool) -> bool:
+    """What is committed already stays as it is; what is fetched now is as the configuration says."""
+    return any(directory.glob(f"*{sealed.SUFFIX}")) if present else task.encrypt
 
 
 def _clock_ms() -> int | None:

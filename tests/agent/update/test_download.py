@@ -150,7 +150,7 @@ def test_a_wrong_file_is_removed_and_refused(tmp_path: Path) -> None:
     path.write_bytes(DATA[:-1] + b"x")
     config = Descriptor("application/json", LAYER.digest, 1)
     with pytest.raises(DigestMismatchError):
-        stage.verify(tmp_path, Manifest(config, (LAYER,), {}))
+        stage.verify(tmp_path, Manifest(config, (LAYER,), {}), Durable())
     assert not path.exists()
 
 
