@@ -83,7 +83,7 @@ def _update(paths: Paths) -> str:
 
 
 def _trust(paths: Paths) -> str:
-    kept = trust_file.decode(paths.trust / trust_file.FILE)
+    kept = trust_file.load(paths.trust / trust_file.FILE)
     return f"trusts a root and {len(kept) - 1} files below it"
 
 

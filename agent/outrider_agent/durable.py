@@ -151,12 +151,11 @@ class Durable:
 
     def remove_tree(self, path: Path) -> None:
         """Delete a directory where it exists; it is renamed first, so that no half of it keeps the name."""
-        if not path.exists():
-            return
-        doomed = path.with_name(path.name + GONE)
+        doomed = path if path.name.endswith(GONE) else path.with_name(path.name + GONE)
         self._delete(doomed)
-        self.rename(path, doomed)
-        self._delete(doomed)
+        if path.exists():
+            self.rename(path, doomed)
+            self._delete(doomed)
 
     def _delete(self, doomed: Path) -> None:
         if doomed.exists():

@@ -66,7 +66,7 @@ def _begins_anew(paths: Paths, files: dict[str, bytes]) -> bool:
     try:
         same_fleet = identity.load(paths.identity).fleet == identity.decode(files[identity.FILE]).fleet
         same_root = (paths.identity / identity.ROOT).read_bytes() == files[identity.ROOT]
-        trust_file.decode(paths.trust / trust_file.FILE)
+        trust_file.load(paths.trust / trust_file.FILE)
         StateFile(paths.update, Durable()).load()
     except (AgentError, StateError, TrustDamagedError, OSError):
         return True

@@ -36,18 +36,26 @@ def encode(files: Kept) -> bytes:
     return canonical.encode({"v": VERSION, "files": texts, "sha256": _digest(texts)})
 
 
-def decode(path: Path) -> Kept:
+def load(path: Path) -> Kept:
     """Read the file; raises `TrustDamagedError`."""
     try:
-        fields = Fields(canonical.decode(path.read_bytes(), STORE_BYTES, FILE), FILE)
-        texts = {str(name): str(text) for name, text in fields.versioned(frozenset()).object("files").value.items()}
-        whole = fields.text("sha256") == _digest(texts)
+        return decode(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise TrustDamagedError(f"{path} is missing") from None
-    except (OSError, ProtocolError) as error:
+    except OSError as error:
         raise TrustDamagedError(f"{path}: {error}") from error
+
+
+def decode(data: bytes, what: str = FILE) -> Kept:
+    """Parse the file's bytes; raises `TrustDamagedError`."""
+    try:
+        fields = Fields(canonical.decode(data, STORE_BYTES, FILE), FILE)
+        texts = {str(name): str(text) for name, text in fields.versioned(frozenset()).object("files").value.items()}
+        whole = fields.text("sha256") == _digest(texts)
+    except ProtocolError as error:
+        raise TrustDamagedError(f"{what}: {error}") from error
     if not whole or ROOT not in texts:
-        raise TrustDamagedError(f"{path}: its content is not what was written")
+        raise TrustDamagedError(f"{what}: its content is not what was written")
     return {name: text.encode() for name, text in texts.items()}
 
 

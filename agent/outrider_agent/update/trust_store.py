@@ -103,7 +103,7 @@ class TrustStore:
 
     def _load(self) -> Kept:
         self._disk.settle(self._path)
-        return trust_file.decode(self._path)
+        return trust_file.load(self._path)
 
     def _verify(self, kept: Kept, offered: Bundle | _Kept, target_path: str, now: datetime) -> Trusted:
         fleet: Kept = {}
