@@ -52,7 +52,7 @@ class Depth:
 
 
 SLICE = Depth(states=32, restarts=2, seeds=1)
-LONG = Depth(states=4096, restarts=24, seeds=8)
+LONG = Depth(states=384, restarts=8, seeds=2)
 depths = pytest.mark.parametrize("depth", [SLICE, pytest.param(LONG, marks=pytest.mark.soak)], ids=["slice", "long"])
 
 

@@ -107,6 +107,9 @@ class HttpFiles:
                 if self._now_s() > deadline_s:
                     raise HttpError(f"{path}: not whole after {ANSWER_S:.0f} s")
                 yield block
+            if response.length:
+                raise HttpError(f"{path}: the answer was cut off")
+            response.close()  # read to its end: the connection can be used again
         except (OSError, http.client.HTTPException) as error:
             raise HttpError(f"{path}: {error}") from error
         finally:
