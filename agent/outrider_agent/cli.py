@@ -5,8 +5,11 @@
     outrider-agent status [--json]
     outrider-agent predict FILE [--model NAME]
     outrider-agent doctor
+    outrider-agent import DIR
+    outrider-agent tuf-client --metadata-dir D [--metadata-url URL …] init|refresh|download
 
-Exit status: 0 done · 2 bad input · 3 refused by a rule of trust · 4 the outside world failed · 5 a fault of the agent.
+Exit status: 0 done · 2 bad input · 3 refused by a rule of trust · 4 the outside world failed · 5 a fault of the agent
+(`tuf-client`: 0 or 1).
 Heavy modules are loaded by the command that needs them alone: `run` becomes the supervisor.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +30,7 @@ from outrider_agent.paths import Paths
 from outrider_protocol.errors import ProtocolError
 
 REFUSED: Final = 3
+FAILED: Final = 1  # `tuf-client` alone: a test suite wants 0 or 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", help="which model, where several are served")
     predict.set_defaults(command=_predict)
     commands.add_parser("doctor", help="check what the agent needs").set_defaults(command=_doctor)
+    bring = commands.add_parser("import", help="take in a release and its order from a folder, without a network")
+    bring.add_argument("folder", type=Path, metavar="DIR", help="what `outrider-fleet export --air-gap` wrote")
+    bring.set_defaults(command=_import)
+    _tuf_client_options(
+        commands.add_parser("tuf-client", help="the agent's TUF code against any repository, for tests")
+    )
     return parser
 
 
@@ -78,6 +89,21 @@ def _enrol_options(parser: argparse.ArgumentParser) -> None:
     trust.add_argument("--trust-on-first-use", action="store_true", help="believe the root that the server sends")
     parser.add_argument("--again", action="store_true", help="replace this device's identity")
     parser.set_defaults(command=_enrol)
+
+
+def _tuf_client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metadata-dir", type=Path, required=True, metavar="DIR", help="where verified metadata are kept"
+    )
+    parser.add_argument("--metadata-url", metavar="URL", help="the repository's metadata")
+    parser.add_argument("--target-name", action="append", metavar="PATH", help="a target to download; may be repeated")
+    parser.add_argument("--target-base-url", metavar="URL", help="the repository's targets")
+    parser.add_argument("--target-dir", type=Path, metavar="DIR", help="where a downloaded target is stored")
+    steps = parser.add_subparsers(required=True, metavar="STEP", dest="step")
+    steps.add_parser("init", help="trust a root; asks nobody").add_argument("root", type=Path, metavar="ROOT_FILE")
+    steps.add_parser("refresh", help="bring the top-level roles up to date")
+    steps.add_parser("download", help="refresh, then fetch and verify one target")
+    parser.set_defaults(command=_tuf_client)
 
 
 def _enrol(options: argparse.Namespace) -> int:
@@ -114,6 +140,25 @@ def _predict(options: argparse.Namespace) -> int:
     from outrider_agent.predict import predict
 
     sys.stdout.write(json.dumps(predict(Paths.from_environment(), options.file, options.model)) + "\n")
+    return 0
+
+
+def _tuf_client(options: argparse.Namespace) -> int:
+    from outrider_agent.update import tuf_client
+
+    try:
+        tuf_client.run(options)
+    except (AgentError, ProtocolError) as error:
+        return _complain(error, error.hint, FAILED)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from outrider_agent.air_gap import bring
+
+    os.umask(0o077)
+    said = bring(Paths.from_environment(), options.folder, lambda news: print(news["said"], flush=True))
+    sys.stdout.write(f"the order was taken ({said}): the folder may be removed\n")
     return 0
 
 

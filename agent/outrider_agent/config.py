@@ -11,6 +11,7 @@
     [telemetry]          batch_records = 250   flush_s = 1.0   outbox_bytes = 67108864
     [samples]            enabled = false       per_batch_max = 16
     [drift]              baseline_windows = 115
+    [artifacts]          encrypt = false
 
 >>> parse({"device": {"id": "dev-1", "profile": "x86-64"}, "broker": {"host": "b", "port": 1}}).telemetry.batch_records
 250
@@ -99,6 +100,13 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Artifacts:
+    """Artifacts at rest: `encrypt` seals their files with this device's key."""
+
+    encrypt: bool = False
+
+
+@dataclass(frozen=True)
 class Supervisor:
     """Limits of what the supervisor waits for, and how often it looks after the device's certificate."""
 
@@ -119,6 +127,7 @@ class Config:
     telemetry: Telemetry = Telemetry()
     samples: Samples = Samples()
     drift: Drift = Drift()
+    artifacts: Artifacts = Artifacts()
     supervisor: Supervisor = Supervisor()
 
     def model(self, name: str) -> Model:
@@ -133,6 +142,7 @@ _SECTIONS: Final[dict[str, type[Any]]] = {
     "telemetry": Telemetry,
     "samples": Samples,
     "drift": Drift,
+    "artifacts": Artifacts,
     "supervisor": Supervisor,
 }
 

@@ -18,7 +18,7 @@ from outrider_agent.errors import AgentError, NotEnrolledError, UnreachableError
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor.broker_link import Credentials
 from outrider_agent.tls import CertificateTimeError
-from outrider_agent.update import identity
+from outrider_agent.update import identity, trust_file
 
 CONNECT_S: Final = 5.0
 SPARE_BYTES: Final = 256 * 1024 * 1024
@@ -38,6 +38,7 @@ def examine(paths: Paths) -> list[Finding]:
     """Run every check; those that need the configuration are left out without it."""
     findings = [_run("configuration", lambda: _config_found(paths)), _run("identity", lambda: _identity(paths))]
     findings += [_run("disk", lambda: _disk(paths)), _run("update.json", lambda: _update(paths))]
+    findings.append(_run("trust", lambda: _trust(paths)))
     if findings[0].ok:
         config = load(paths.config)
         findings.append(_run("broker", lambda: _broker(paths, config)))
@@ -80,6 +81,11 @@ def _update(paths: Paths) -> str:
 
     state = StateFile(paths.update, Durable()).load()
     return f"runs {state.current.model} {state.current.release}" if state.current else "no release has succeeded yet"
+
+
+def _trust(paths: Paths) -> str:
+    kept = trust_file.load(paths.trust / trust_file.FILE)
+    return f"trusts a root and {len(kept) - 1} files below it"
 
 
 def _broker(paths: Paths, config: Config) -> str:

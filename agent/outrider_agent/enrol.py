@@ -5,7 +5,7 @@
 3. The answer's TUF root is believed only when it is the one given out of band (`--trust-root FILE` or `sha256:…`);
    trust on first use must be asked for by name.
 4. The certificate must be for this device and this key, and issued by the CA that came with it.
-5. Nothing is written before every check has passed; identity files are 0600, written durably, `identity.json` last.
+5. Nothing is written before every check has passed; identity files are 0600, and replaced all at one moment.
 6. A device that is enrolled already refuses, unless it is asked to enrol anew.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from outrider_agent import VERSION
+from outrider_agent import VERSION, enrolled
 from outrider_agent.clock import Now
 from outrider_agent.config import Broker, Device, Server, default_toml
 from outrider_agent.durable import Durable
@@ -87,6 +87,7 @@ class Request:
 
 def enrol(request: Request, paths: Paths, disk: Durable) -> Identity:
     """Enrol this device; raises `InputError`, `EnrolmentError` or `UnreachableError`, and then nothing was written."""
+    enrolled.finish(paths, disk)
     if (paths.identity / identity_file.FILE).exists() and not request.again:
         raise InputError(f"{paths.identity}: this device is enrolled already", "Say --again to replace its identity.")
     _check_names(request)
@@ -96,8 +97,7 @@ def enrol(request: Request, paths: Paths, disk: Durable) -> Identity:
     request.trust_root.check(answer.root)
     _check_certificate(answer, key, request)
     found = Identity(answer.device, key_sha256(key), answer.fleet, request.profile)
-    _write(paths, disk, key, answer, found)
-    _write_config(paths, disk, request, answer)
+    _write(paths, disk, request, key, answer, found)
     return found
 
 
@@ -166,25 +166,30 @@ def _check_certificate(answer: EnrolResponse, key: EllipticCurvePrivateKey, requ
         raise EnrolmentError(f"the certificate is for {names}, not for {request.device} and its key", hint)
 
 
-def _write(paths: Paths, disk: Durable, key: EllipticCurvePrivateKey, answer: EnrolResponse, found: Identity) -> None:
+def _write(
+    paths: Paths,
+    disk: Durable,
+    request: Request,
+    key: EllipticCurvePrivateKey,
+    answer: EnrolResponse,
+    found: Identity,
+) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    disk.make_directory(paths.identity)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    disk.write(paths.identity / "device.key", pem)
-    disk.write(paths.identity / "device.pem", answer.certificate_pem.encode())
-    disk.write(paths.identity / "ca.pem", answer.ca_pem.encode())
-    disk.write(paths.identity / identity_file.ROOT, answer.root.encode())
-    disk.write(paths.identity / identity_file.FILE, identity_file.encode(found))
-
-
-def _write_config(paths: Paths, disk: Durable, request: Request, answer: EnrolResponse) -> None:
-    if paths.config.exists():
-        return
-    disk.make_directory(paths.etc)
     broker = Broker(answer.broker_host, answer.broker_port)
-    text = default_toml(Device(answer.device, request.profile), broker, Server(request.server))
-    disk.write(paths.config, text.encode(), mode=0o644)
+    toml = default_toml(Device(answer.device, request.profile), broker, Server(request.server))
+    enrolled.commit(
+        paths,
+        disk,
+        {
+            "device.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            "device.pem": answer.certificate_pem.encode(),
+            "ca.pem": answer.ca_pem.encode(),
+            identity_file.ROOT: answer.root.encode(),
+            identity_file.FILE: identity_file.encode(found),
+            enrolled.CONFIG: toml.encode(),
+        },
+    )
 
 
 # -------------------------------------------------------------------- HTTP

@@ -71,9 +71,9 @@ class DurableError(AgentError):
 
 
 class StateError(AgentError):
-    """update.json cannot be read: the agent does not guess what it trusted."""
+    """A file of this device's own state is missing or damaged: the agent does not guess what it trusted."""
 
-    hint = "Restore var/update.json from a copy, or enrol this device again into an empty directory."
+    hint = "What runs goes on running, updates stop: enrol this device again (`outrider-agent enrol --again`)."
 
 
 class OutboxError(AgentError):

@@ -75,13 +75,18 @@ class Paths:
 
     @property
     def desired(self) -> Path:
-        """The last order envelope received, so that a restart needs no broker to resume."""
+        """The last accepted order as it came, so that a restart needs no broker to resume."""
         return self.var / "desired.json"
 
     @property
     def removal(self) -> Path:
         """A verified order to erase this device, until that is done."""
         return self.var / "removal.json"
+
+    @property
+    def seal_key(self) -> Path:
+        """The key of sealed artifacts, where no credential holds it."""
+        return self.var / "artifacts.key"
 
     @property
     def identity(self) -> Path:
@@ -92,6 +97,11 @@ class Paths:
     def status_socket(self) -> Path:
         """The supervisor's own socket (`outrider-agent status`)."""
         return self.run / "supervisor.sock"
+
+    @property
+    def import_socket(self) -> Path:
+        """Where the supervisor takes orders that a person brings (`outrider-agent import`)."""
+        return self.run / "supervisor.import"
 
     def artifact(self, hex_digest: str) -> Path:
         """The directory of one committed artifact."""

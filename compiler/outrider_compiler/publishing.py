@@ -1,7 +1,7 @@
 """Signing a release with the pipeline's key, and handing it to a fleet server.
 
 1. Both verify every byte of the layout first: a tampered release is refused here.
-2. `sign` only adds targets to the delegated role; what the role listed before stays.
+2. `sign` adds targets to the delegated role; what the role listed before stays, the oldest beyond its room excepted.
 3. `publish` uploads blobs by digest, then the signed metadata and the index: the release exists when all is there.
    `upload` is the same without the local check, so that a server's own check can be tried.
 """
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from outrider_compiler.errors import PublishError, UsageError
 from outrider_compiler.package import CANDIDATES
 from outrider_compiler.release import Release
+from outrider_compiler.retention import with_room
 from outrider_protocol import ids
 from outrider_protocol.errors import ProtocolError
 from outrider_protocol.manifest import INDEX_FILE, blob_path
@@ -46,6 +47,8 @@ def sign(release: Release, key: Path, current: bytes | None, now: datetime, pass
         )
         for profile in release.profiles
     ]
+    if current is not None:
+        current, _ = with_room(current, len(targets))
     try:
         private = signing.load_private(key, passphrase)
         return signing.add_targets(current, targets, now + timedelta(days=EXPIRES_DAYS), [private])

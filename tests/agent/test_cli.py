@@ -69,6 +69,7 @@ def test_doctor_names_each_missing_thing(home: Paths, capsys: pytest.CaptureFixt
     assert "FAIL configuration" in said
     assert "FAIL identity       device.key: others may read it" in said
     assert "FAIL update.json" in said
+    assert "FAIL trust" in said
     assert "ok   disk" in said
 
 

@@ -14,6 +14,7 @@ from outrider_agent.control import Message
 from outrider_agent.durable import Durable
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor import trial
+from outrider_agent.supervisor.desired_file import DesiredFile
 from outrider_agent.supervisor.journal import Journal
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.machine import ENDS, Event, Stage
@@ -37,12 +38,14 @@ class Executions:
         relay: UpdateRelay,
         journal: Journal,
         changed: Callable[[], None],
+        settings: dict[str, Any],
     ) -> None:
         self._loop, self._paths, self._workers = loop, paths, workers
         self._journal, self._changed = journal, changed
         self._disk = Durable()
         self.runner = Runner(StateFile(paths.update, self._disk), self)
-        self.orders = Orders(loop, self.runner, relay, journal, lambda: workers.serving is not None)
+        kept = DesiredFile(paths.desired, self._disk)
+        self.orders = Orders(loop, self.runner, relay, journal, kept, lambda: workers.serving is not None, settings)
         self._shadow = trial.Shadow()
         self._probation_from_s = 0.0
         workers.trial = self
@@ -69,7 +72,8 @@ class Executions:
             self._loop.call_later(0.0, self.orders.take_next)
 
     def await_order(self) -> None:
-        """The broker's retained order starts the update process again."""
+        """The order that was kept starts the update process again, or else the broker's."""
+        self.orders.resume()
 
     def stop_update(self) -> None:
         """The process that works on the next order goes on: it waits for `proceed`."""

@@ -4,7 +4,8 @@
 2. Bulk batches are committed at most once in `flush_s`; an event at once.
 3. No retained order within 2 s does not mean that there is none: it asks again, with growing pauses.
 4. A damaged outbox is set aside and the agent runs on; a full disk is logged and tried again.
-5. SIGTERM and SIGINT: workers hand over what they hold, everything is committed, presence says offline.
+5. Where update.json is lost, what served last serves, the loss is reported, and orders are refused by its name.
+6. SIGTERM and SIGINT: workers hand over what they hold, everything is committed, presence says offline.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from outrider_agent import enrolled
 from outrider_agent.clock import Now
 from outrider_agent.config import Config
 from outrider_agent.durable import Durable
@@ -26,6 +28,7 @@ from outrider_agent.paths import Paths
 from outrider_agent.supervisor import removal
 from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Fact, Lost, Received, Refused
 from outrider_agent.supervisor.executions import Executions, now_ms
+from outrider_agent.supervisor.import_socket import ImportSocket
 from outrider_agent.supervisor.journal import Journal
 from outrider_agent.supervisor.lock import only_agent
 from outrider_agent.supervisor.loop import Loop, Timer
@@ -34,6 +37,7 @@ from outrider_agent.supervisor.removal import Removal
 from outrider_agent.supervisor.renewer import Renewer
 from outrider_agent.supervisor.reporter import Reporter
 from outrider_agent.supervisor.sender import Sender
+from outrider_agent.supervisor.settings import update_settings
 from outrider_agent.supervisor.state import StateFile
 from outrider_agent.supervisor.status_socket import StatusSocket
 from outrider_agent.supervisor.workers import Workers
@@ -63,10 +67,13 @@ class Supervisor:
         credentials = Credentials.under(paths.identity, self._now)
         self._journal = Journal(self._current_outbox, now_ms, self._send_soon)
         # The link needs the number of this start, the executions need the relay, the relay needs the link.
-        starts = StateFile(paths.update, Durable()).load().starts + 1
+        starts = StateFile(paths.update, Durable()).recall().state.starts + 1
         self._link = BrokerLink(self._device, config.broker, credentials, starts, self.loop.wake)
         self._relay = UpdateRelay(self.loop, self._link)
-        self.executions = Executions(self.loop, paths, self._workers, self._relay, self._journal, self._changed)
+        settings = update_settings(config)
+        self.executions = Executions(
+            self.loop, paths, self._workers, self._relay, self._journal, self._changed, settings
+        )
         self._sender = Sender(self._device, self._current_outbox, self._link, config.telemetry, self.loop.now_s)
         self._reporter = Reporter(config, lambda: self.executions.state, self._workers, self._current_outbox, now_ms)
         self._renewer = Renewer(
@@ -82,11 +89,13 @@ class Supervisor:
         if config.device.erasable:
             self._relay.on_removal = self._removal.begin
         self._status = StatusSocket(self.loop, paths.status_socket, self._status_now)
+        self._imports = ImportSocket(self.loop, paths.import_socket, self.executions.orders)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         self.loop.on_wake(self._facts)
         self._guarded(self.executions.start if self._removal.order is None else self._removal.resume)
+        self._tell_loss()
         self._link.start()
         self._renewer.start()
         self.loop.call_every(self._config.telemetry.flush_s, self._flush)
@@ -95,6 +104,12 @@ class Supervisor:
         while not self._stopping:
             self._guarded(self.loop.run)
         self._close()
+
+    def _tell_loss(self) -> None:
+        lost = self.executions.runner.lost
+        if lost is not None:
+            _LOG.error("%s (%s)", lost, lost.hint)
+            self._journal.agent("state_lost", {"message": str(lost), "hint": lost.hint})
 
     def stop(self) -> None:
         """Leave the loop; may be called from a signal handler."""
@@ -211,7 +226,8 @@ class Supervisor:
             self._link.publish(topics.state(self._device), self._reporter.reported(self._session).encode())
 
     def _status_now(self) -> dict[str, object]:
-        return self._reporter.status(self._session, self._connected)
+        lost = self.executions.runner.lost
+        return {**self._reporter.status(self._session, self._connected), "lost": str(lost) if lost else None}
 
     # ---------------------------------------------------------------- the end
 
@@ -231,28 +247,33 @@ class Supervisor:
         self._link.stop(farewell=self._removal.order is None)
         self._guarded(self._outbox.close)
         self._status.close()
+        self._imports.close()
         self._workers.close()
         if self._removal.order is not None:
             removal.erase(self._paths, Durable())
             _LOG.warning("this device was decommissioned: its keys, models and records are erased")
 
 
-def prepare(paths: Paths) -> None:
+def prepare(paths: Paths, disk: Durable) -> None:
     """Directories with their permissions; raises `NotEnrolledError` before the device has an identity."""
+    enrolled.finish(paths, disk)
     if not (paths.identity / "device.pem").exists():
         raise NotEnrolledError(f"{paths.identity}: no certificate")
     for directory in (paths.artifacts, paths.downloads, paths.trust):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        disk.make_directory(directory)
+        disk.settle(directory)
+    if not paths.run.is_dir():
+        paths.run.mkdir(parents=True)
+        paths.run.chmod(0o755)  # whatever the umask: applications of other users reach the sockets below
 
 
 def run(paths: Paths, config: Config) -> None:
     """Run the agent in this process until a signal, or until it was erased."""
-    if removal.read(paths) is not None and not (paths.identity / "device.key").exists():
-        removal.erase(paths, Durable())  # the last process was interrupted when the keys had gone
-    prepare(paths)
     os.umask(0o077)
     with only_agent(paths.lock):
+        if removal.read(paths) is not None and not (paths.identity / "device.key").exists():
+            removal.erase(paths, Durable())  # the last process was interrupted when the keys had gone
+        prepare(paths, Durable())
         supervisor = Supervisor(paths, config)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())

@@ -48,6 +48,7 @@ class UpdateRelay:
         self.hearer: Hearer
         self.on_removal: Callable[[dict[str, Any]], None] = _ignore_removal
         self._child: Child | None = None
+        self._leaving: Child | None = None
         self._topics: set[str] = set()
         self._envelope = b""
 
@@ -84,12 +85,13 @@ class UpdateRelay:
         child, self._child = self._child, None
         self._forget_topics()
         if child is not None:
+            self._leaving = child
             child.terminate(STOP_GRACE_S)
 
-    def wait(self, timeout_s: float) -> None:
-        """Block until it has gone; for the supervisor's own end."""
-        if self._child is not None:
-            self._child.wait(timeout_s)
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a process that was asked to leave is still there."""
+        return self._leaving is not None and self._leaving.alive
 
     def _heard(self, child: Child, message: Message) -> None:
         if child is not self._child:

@@ -4,6 +4,7 @@
 2. A report is an event in the outbox: durable too, and repeated after every start.
 3. Events that a stage does not accept are refused loudly by the machine; `offer` is for what the outside world says at
    any time (a worker's death, a traffic count), where a late word is normal.
+4. Where update.json is lost (`lost` says why), what served last goes on serving and no execution begins.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Runner:
 
     def __init__(self, file: StateFile, actions: Actions) -> None:
         self._file, self._actions = file, actions
-        self.state = file.load()
+        recalled = file.recall()
+        self.state, self.lost = recalled.state, recalled.lost
 
     @property
     def execution(self) -> Execution | None:
@@ -61,8 +63,8 @@ class Runner:
 
     def accept(self, execution: Execution, floors: Floors) -> None:
         """A verified order: its floors and its execution become durable together."""
-        if self.busy:
-            raise AssertionError("an execution must end before the next begins")
+        if self.busy or self.lost is not None:
+            raise AssertionError("an execution must end, and the state be known, before the next begins")
         self._save(replace(self.state, execution=execution, floors=floors))
         self._report()
 
@@ -97,7 +99,10 @@ class Runner:
         return execution.detail if stage in {execution.stage, Stage.ROLLED_BACK, Stage.ROLLBACK_FAILED} else {}
 
     def _save(self, state: UpdateState) -> None:
-        self._file.save(state)
+        if self.lost is None:
+            self._file.save(state)
+        else:
+            self._file.remember(state)
         self.state = state
 
     def _perform(self, effect: Effect) -> None:

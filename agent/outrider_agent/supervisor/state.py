@@ -3,7 +3,9 @@
 1. Replaced as a whole, atomically and durably, before anything is done because of it.
 2. `current` is the last release that *succeeded*; `previous` the one before it; `candidate` is on trial.
 3. Floors only rise (a new epoch resets the sequence: decided by `outrider_protocol.trust`, recorded here).
-4. A file that cannot be read stops the agent: guessing what was trusted would be a way to roll it back.
+4. Enrolment writes the first file. One that is missing or cannot be read later stops updates, never inference: guessing
+   what was trusted would be a way to roll it back. What served last stands in `serving.json` too, which nobody trusts:
+   it says what to load, and the worker holds that against its digest.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from outrider_protocol.fields import VERSION, Fields
 from outrider_protocol.trust import Floors
 
 STATE_BYTES: Final = 1024 * 1024
+SERVING: Final = "serving.json"
 
 
 @dataclass(frozen=True)
@@ -139,20 +142,56 @@ def _release(fields: Fields, name: str) -> Release | None:
 
 
 class StateFile:
-    """Loads and replaces update.json."""
+    """Loads and replaces update.json, and `serving.json` beside it."""
 
     def __init__(self, path: Path, disk: Durable) -> None:
         self._path, self._disk = path, disk
+        self._serving = path.with_name(SERVING)
+
+    def begin(self) -> None:
+        """Write the first file, as enrolment does."""
+        self._disk.make_directory(self._path.parent)
+        self.save(UpdateState())
 
     def load(self) -> UpdateState:
-        """What was last saved, or an empty state on the first start; raises `StateError`."""
+        """What was last saved; raises `StateError`."""
+        self._disk.settle(self._path)
         try:
             return UpdateState.decode(self._path.read_bytes())
         except FileNotFoundError:
-            return UpdateState()
+            raise StateError(f"{self._path} is missing") from None
         except (OSError, ProtocolError, ValueError) as error:
             raise StateError(f"{self._path}: {error}") from error
+
+    def recall(self) -> Recalled:
+        """What was last saved; where that is lost, what served last, with the error that stops updates."""
+        try:
+            return Recalled(self.load())
+        except StateError as error:
+            return Recalled(self._served(), error)
 
     def save(self, state: UpdateState) -> None:
         """Durable when it returns."""
         self._disk.write(self._path, state.encode())
+        self.remember(state)
+
+    def remember(self, state: UpdateState) -> None:
+        """Note what serves, where it changed."""
+        served = UpdateState(current=state.current, starts=state.starts)
+        if served != self._served():
+            self._disk.write(self._serving, served.encode())
+
+    def _served(self) -> UpdateState:
+        try:
+            found = UpdateState.decode(self._serving.read_bytes())
+        except (OSError, ProtocolError, ValueError):
+            return UpdateState()
+        return UpdateState(current=found.current, starts=found.starts)
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What a start begins with; with `lost` nothing of it is trusted and nothing of it is saved to update.json."""
+
+    state: UpdateState
+    lost: StateError | None = None

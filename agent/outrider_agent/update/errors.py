@@ -21,6 +21,28 @@ class CannotRefreshError(TransientError):
     hint = "The fleet server has published no trust metadata, or the broker does not deliver it."
 
 
+class RootMissingError(CannotRefreshError):
+    """A root between the trusted one and the fleet's newest cannot be had: no device can step over it."""
+
+    hint = "Publish every root again: the server's `trust/` must hold each `<n>.root.json` from the first on."
+
+
+class TrustDamagedError(AgentError):
+    """What this device remembers of its trust is missing or damaged: it does not guess, and updates stop."""
+
+    hint = (
+        "What runs goes on running. Enrol this device again (`outrider-agent enrol --again`), with the fleet's root of "
+        "trust given out of band; check the disk that lost the file."
+    )
+
+
+class NotInFolderError(AgentError):
+    """A folder that was brought here holds no order for this device."""
+
+    hint = "Export a folder for this device: `outrider-fleet export --air-gap DIR --device ID`."
+    exit_status = 2
+
+
 class TrustExpiredError(TransientError):
     """The newest trust metadata that can be had has expired: nobody knows whether it is the newest."""
 

@@ -20,13 +20,18 @@ def encode(identity: Identity) -> bytes:
     return canonical.encode({"v": VERSION, **vars(identity)})
 
 
+def decode(data: bytes) -> Identity:
+    """Parse the file's bytes; raises a `ProtocolError`."""
+    fields = Fields(canonical.decode(data, limits.CONTROL_BYTES, FILE), FILE)
+    return Identity(*(fields.text(name) for name in ("device", "key_sha256", "fleet", "profile")))
+
+
 def load(directory: Path) -> Identity:
     """Read `identity.json`; raises `NotEnrolledError` or `StateError`."""
     path = directory / FILE
     try:
-        fields = Fields(canonical.decode(path.read_bytes(), limits.CONTROL_BYTES, FILE), FILE)
-        return Identity(*(fields.text(name) for name in ("device", "key_sha256", "fleet", "profile")))
+        return decode(path.read_bytes())
     except FileNotFoundError:
         raise NotEnrolledError(f"{path}: no such file") from None
-    except ProtocolError as error:
+    except (OSError, ProtocolError) as error:
         raise StateError(f"{path}: {error}") from error

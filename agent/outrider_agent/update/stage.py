@@ -14,11 +14,14 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from outrider_agent.durable import Durable
+from outrider_agent.sealed import SealedFileError, opened
 from outrider_agent.update.errors import LoadTestError, NoSpaceError, UnsafeFileError
+from outrider_agent.update.sinks import sink_for
 from outrider_protocol import ids
 from outrider_protocol.errors import DigestMismatchError
 from outrider_protocol.manifest import Descriptor, Manifest
@@ -38,31 +41,37 @@ def check_space(directory: Path, manifest: Manifest) -> None:
         raise NoSpaceError(f"{wanted} bytes are needed under {directory}, {free} are free")
 
 
-def verify(directory: Path, manifest: Manifest) -> None:
+def verify(directory: Path, manifest: Manifest, disk: Durable, key: bytes | None = None) -> None:
     """Hold every file against its descriptor; a wrong one is removed, so that it is fetched again."""
     for layer in manifest.device_layers():
-        path = directory / layer.title
+        path = directory / sink_for(layer, key).name
         try:
-            verify_file(path, layer)
-        except DigestMismatchError:
-            path.unlink()
+            verify_file(path, layer, key)
+        except (DigestMismatchError, SealedFileError):
+            disk.remove(path)
             raise
 
 
-def verify_file(path: Path, descriptor: Descriptor) -> None:
-    """Raise `UnsafeFileError` or `DigestMismatchError`."""
+def verify_file(path: Path, descriptor: Descriptor, key: bytes | None = None) -> None:
+    """Raise `UnsafeFileError`, `DigestMismatchError` or `SealedFileError`."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    digest, size = hashlib.sha256(), 0
     with os.fdopen(fd, "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
             raise UnsafeFileError(f"{path}: not a plain file of this user with one name")
         if found.st_mode & 0o077:
             raise UnsafeFileError(f"{path}: others may use it (mode {stat.S_IMODE(found.st_mode):o})")
-        digest = hashlib.sha256()
-        while data := file.read(READ_BYTES):
+        for data in _blocks(file) if key is None else opened(file, key):
             digest.update(data)
-    if found.st_size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:  # [AGT-UPD-7]
+            size += len(data)
+    if size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:  # [AGT-UPD-7]
         raise DigestMismatchError(f"{path.name}: not the bytes that were signed")
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while data := file.read(READ_BYTES):
+        yield data
 
 
 def load_test(directory: Path, model: str, timeout_s: float = PROBE_S) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Rules (docs/spec/local-api.md):
 - A preprocess layer is for one of the config's inputs, and takes exactly the dtype and shape that callers are told.
 - Every file but the model is small: its digest is compared here. The model's is compared by the engine, on the bytes
   that it loads.
+- A layer that lies there sealed (`outrider_agent.sealed`) is opened into memory, and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from outrider_agent.paths import Paths
+from outrider_agent.sealed import SUFFIX, load_key, opened
 from outrider_agent.worker.errors import ArtifactError, ModelFileError, PreprocessError
 from outrider_protocol import ids, limits, tensors
 from outrider_protocol.errors import ProtocolError
@@ -52,7 +55,16 @@ class Artifact:
     @property
     def model_path(self) -> Path:
         """Where the model file lies."""
-        return self.directory / self.model.title
+        return self.directory / (self.model.title + (SUFFIX if self.is_sealed else ""))
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the model lies there sealed: it cannot be mapped then."""
+        return (self.directory / (self.model.title + SUFFIX)).exists()
+
+    def read_model(self) -> bytes:
+        """The model's bytes; raises `ModelFileError`, `SealedFileError` or `SealKeyError`."""
+        return read_layer(self.directory / self.model.title, limits.LAYER_BYTES)
 
 
 def read_artifact(directory: Path) -> Artifact:
@@ -97,8 +109,20 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
+def read_layer(path: Path, limit_bytes: int) -> bytes:
+    """The content of a layer, plain or sealed; raises `ModelFileError`, `SealedFileError` or `SealKeyError`."""
+    closed = path.with_name(path.name + SUFFIX)
+    if not closed.exists():
+        return read_file(path, limit_bytes)
+    with os.fdopen(open_plain(closed), "rb") as file:
+        data = b"".join(opened(file, load_key(Paths.from_environment())))
+    if len(data) > limit_bytes:
+        raise ModelFileError(f"{path}: more than {limit_bytes} bytes")
+    return data
+
+
 def _checked(path: Path, layer: Descriptor, limit_bytes: int) -> bytes:
-    data = read_file(path, limit_bytes)
+    data = read_layer(path, limit_bytes)
     if ids.digest_of(data) != layer.digest:
         raise ModelFileError(f"{path}: its digest is not the manifest's")
     return data

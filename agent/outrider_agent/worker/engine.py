@@ -3,7 +3,8 @@
 Rules (docs/spec/local-api.md):
 
 - The file that is hashed is the file that is loaded: in mode `default` the very bytes, in mode `mmap` the same open
-  descriptor. Its SHA-256 must be the manifest's, and it is what the worker attests.
+  descriptor. Its SHA-256 must be the manifest's, and it is what the worker attests. A sealed model is always loaded
+  from the opened bytes.
 - Threads, prepacking, load mode and the order of execution providers are the artifact's; nothing is guessed here. A
   provider that this machine lacks is passed over, and the engine says which ones it runs on.
 - A preprocess layer is executed here, so that golden vectors, applications, shadow and drift monitor all speak raw; an
@@ -14,6 +15,7 @@ Rules (docs/spec/local-api.md):
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -22,13 +24,14 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from outrider_agent.oip.codec import Array
-from outrider_agent.worker.artifact import Artifact, open_plain, read_file
+from outrider_agent.worker.artifact import Artifact, open_plain
 from outrider_agent.worker.errors import EngineError, InferenceError, ModelFileError
-from outrider_protocol import ids, limits
+from outrider_protocol import ids
 from outrider_protocol.errors import MalformedError
 from outrider_protocol.prepare import Executor
 from outrider_protocol.preprocess import Preprocess
 
+_LOG: Final = logging.getLogger(__name__)
 HASH_BLOCK_BYTES: Final = 1024 * 1024
 ORT_SUFFIX: Final = ".ort"
 CPU: Final = "CPUExecutionProvider"
@@ -59,6 +62,8 @@ def load(artifact: Artifact) -> Loaded:
     engines = {"onnxruntime": _load_onnx, "litert": _load_litert}
     if artifact.config.engine not in engines:
         raise EngineError(f"the artifact names the engine {artifact.config.engine!r}")
+    if artifact.is_sealed and artifact.config.load.mode == "mmap":
+        _LOG.warning("%s is sealed: it is loaded from memory, although the artifact asks for mmap", artifact.digest)
     started = time.monotonic()
     engine, sha256 = engines[artifact.config.engine](artifact)
     if artifact.preprocess is not None:
@@ -147,8 +152,8 @@ def _load_onnx(artifact: Artifact) -> tuple[Engine, str]:
 
 def _session(ort: Any, artifact: Artifact) -> tuple[Any, str]:
     options, providers = _session_options(ort, artifact), _providers(ort, artifact)
-    if artifact.config.load.mode != "mmap":
-        data = read_file(artifact.model_path, limits.LAYER_BYTES)
+    if not _is_mapped(artifact):
+        data = artifact.read_model()
         sha256 = _attested(artifact, hashlib.sha256(data).hexdigest())
         return ort.InferenceSession(data, options, providers=providers), sha256
     fd = open_plain(artifact.model_path)
@@ -175,8 +180,14 @@ def _session_options(ort: Any, artifact: Artifact) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if artifact.model.title.endswith(ORT_SUFFIX):
         options.add_session_config_entry("session.load_model_format", "ORT")
-        options.add_session_config_entry("session.use_memory_mapped_ort_model", "1" if load.mode == "mmap" else "0")
+        mapped = "1" if _is_mapped(artifact) else "0"
+        options.add_session_config_entry("session.use_memory_mapped_ort_model", mapped)
     return options
+
+
+def _is_mapped(artifact: Artifact) -> bool:
+    """A sealed model is opened into memory: there is no file that could be mapped."""
+    return artifact.config.load.mode == "mmap" and not artifact.is_sealed
 
 
 class LiteRtEngine:
@@ -232,7 +243,7 @@ def _by_name(details: list[dict[str, Any]], names: list[str]) -> dict[str, dict[
 
 def _load_litert(artifact: Artifact) -> tuple[Engine, str]:
     interpreter_class = _interpreter_class()
-    data = read_file(artifact.model_path, limits.LAYER_BYTES)
+    data = artifact.read_model()
     sha256 = _attested(artifact, hashlib.sha256(data).hexdigest())
     try:
         interpreter = interpreter_class(model_content=data, num_threads=artifact.config.load.threads)

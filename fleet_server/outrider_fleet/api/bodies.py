@@ -45,6 +45,12 @@ class ReleaseBody(Body):
     provenance: dict[str, Any] | None = None
 
 
+class AirGapBody(Body):
+    """Export for these devices; for every device with a live order where none is named."""
+
+    devices: list[str] = Field(default_factory=list, max_length=10_000)
+
+
 class RolloutBody(Body):
     """Start a rollout."""
 

@@ -1,16 +1,18 @@
-"""Blobs and releases."""
+"""Blobs, releases, and folders that carry them to devices without a network."""
 
+from dataclasses import asdict
 from hashlib import sha256
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 
-from outrider_fleet.api.access import Answer, Given, Pipeline, Reader
+from outrider_fleet.api.access import Answer, Given, Operator, Pipeline, Reader, needs
 from outrider_fleet.api.answers import tagged
-from outrider_fleet.api.bodies import ReleaseBody
-from outrider_fleet.app import blobs, publish_release, views
+from outrider_fleet.api.bodies import AirGapBody, ReleaseBody
+from outrider_fleet.app import air_gap, blobs, publish_release, views
 from outrider_fleet.app.publish_release import Upload
 from outrider_fleet.app.tokens import Caller
 from outrider_fleet.store import releases
@@ -18,6 +20,7 @@ from outrider_protocol import ids
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=500)]
+Taker = Annotated[Caller, Depends(needs("operator", "pipeline", "runner"))]
 
 
 @router.api_route("/blobs/{digest}", methods=["PUT", "POST"])
@@ -36,6 +39,18 @@ async def put_blob(digest: str, request: Request, given: Given, _caller: Pipelin
         received = blobs.Received(file.name, f"sha256:{hashed.hexdigest()}", size)
         created = await run_in_threadpool(blobs.adopt, given.fleet, digest, received)
     return {"digest": digest, "size": size, "created": created}
+
+
+@router.get("/blobs/{digest}")
+def get_blob(digest: str, given: Given, _caller: Taker) -> FileResponse:
+    """The bytes of a blob, or of a range of it."""
+    return FileResponse(blobs.path_of(given.fleet, digest, "blob"), media_type="application/octet-stream")
+
+
+@router.post("/air-gap")
+def export_air_gap(body: AirGapBody, given: Given, caller: Operator) -> Answer:
+    """What a folder carries to devices without a network."""
+    return asdict(air_gap.export(given.fleet, body.devices, caller.actor))
 
 
 @router.head("/blobs/{digest}")

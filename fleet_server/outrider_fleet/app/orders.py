@@ -101,6 +101,16 @@ def withdraw(change: Change, device: str) -> None:
         change.publish(topics.desired(device), b"", retain=True)
 
 
+def live(fleet: Fleet, change: Change, device: str) -> Row | None:
+    """The order that a device may take now, renewed where it has expired and its execution waits; None without one."""
+    last = rollouts.last_order(change.connection, device)
+    if last is None or last["withdrawn_ms"] is not None or not devices.enrolled(change.connection, device):
+        return None
+    if last["exp_ms"] > change.now_ms:
+        return last
+    return rollouts.last_order(change.connection, device) if _renewed(fleet, change, last) else None
+
+
 def republish(fleet: Fleet) -> int:
     """Publish every device's desired state again; returns how many. Executions whose order expired get a new one."""
     count = 0

@@ -36,7 +36,9 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from outrider_agent.update import identity
+from outrider_agent.durable import Durable
+from outrider_agent.supervisor.state import StateFile
+from outrider_agent.update import identity, trust_file
 from outrider_protocol import director, ids, limits, manifest, signing, telemetry, topics, trust
 from outrider_protocol.messages import Ack, Event, ExecutionReport, ReportedState, TrustOnline
 from outrider_protocol.order import Audience, Order
@@ -293,6 +295,8 @@ class Agent:
         (folder / "device.key").chmod(0o600)
         (folder / "ca.pem").write_bytes((authority.directory / "ca.pem").read_bytes())
         (folder / "root.json").write_bytes(trust_roots.roots[1])
+        trust_file.begin(home / "var" / "trust", trust_roots.roots[1], Durable())
+        StateFile(home / "var" / "update.json", Durable()).begin()
         (folder / "identity.json").write_bytes(identity.encode(self.identity))
         (home / "etc").mkdir()
         (home / "etc" / "agent.toml").write_text(

@@ -114,14 +114,37 @@ def test_update_json_round_trip() -> None:
     assert state.kept() == {"a" * 64, "b" * 64}
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"v":1,"floors":{}}', b"{" * 10])
-def test_a_damaged_update_json_stops_the_agent(tmp_path: Path, damage: bytes) -> None:
-    """AGT-EXE-2: guessing what was trusted would be a way to roll it back."""
+@pytest.mark.parametrize("damage", [None, b"", b"{}", b'{"v":1,"floors":{}}', b"{" * 10, bytes(400)])
+def test_a_damaged_update_json_is_never_guessed_at(tmp_path: Path, damage: bytes | None) -> None:
+    """AGT-EXE-2: guessing what was trusted would be a way to roll it back; what served last is known all the same."""
     path = tmp_path / "update.json"
-    path.write_bytes(damage)
+    file = StateFile(path, Durable())
+    file.begin()
+    file.save(UpdateState(current=RELEASE, floors=Floors(1, 7), starts=3))
+    path.unlink() if damage is None else path.write_bytes(damage)
     with pytest.raises(StateError) as caught:
-        StateFile(path, Durable()).load()
+        file.load()
     assert caught.value.hint
+    recalled = file.recall()
+    assert recalled.lost is not None
+    assert recalled.state == UpdateState(current=RELEASE, starts=3)
+
+
+def test_a_runner_that_lost_its_state_saves_none(tmp_path: Path) -> None:
+    """AGT-EXE-2: starts are counted on, no execution begins, and the damaged file stays as it is."""
+    path = tmp_path / "update.json"
+    file = StateFile(path, Durable())
+    file.save(UpdateState(current=RELEASE, starts=3))
+    path.write_bytes(b"")
+    runner = Runner(file, Recorder())
+    runner.start()
+    assert path.read_bytes() == b""
+    assert (runner.state.current, runner.state.starts, file.recall().state.starts) == (RELEASE, 4, 4)
+    with pytest.raises(AssertionError):
+        runner.accept(EXECUTION, Floors(1, 1))
+    path.unlink()
+    (tmp_path / "serving.json").write_bytes(b"nonsense")
+    assert file.recall().state == UpdateState()
 
 
 def test_promotion_keeps_the_last_succeeded_as_previous() -> None:
@@ -149,6 +172,7 @@ class Recorder:
 def test_the_runner_saves_before_it_acts(tmp_path: Path) -> None:
     """AGT-EXE-2: the new stage is durable before any effect of it happens, and a start resumes there."""
     path, recorder = tmp_path / "update.json", Recorder()
+    StateFile(path, Durable()).begin()
     runner = Runner(StateFile(path, Durable(recorder.operation)), recorder)
     runner.accept(replace(EXECUTION, stage=Stage.VALIDATING), Floors(1, 2))
     runner.feed(Event.VALIDATED)
@@ -163,7 +187,9 @@ def test_the_runner_saves_before_it_acts(tmp_path: Path) -> None:
 
 def test_an_end_forgets_the_candidate_and_keeps_the_reason(tmp_path: Path) -> None:
     """AGT-EXE-4: the detail of the failure is in the report of the end that it led to."""
-    runner = Runner(StateFile(tmp_path / "update.json", Durable()), Recorder())
+    file = StateFile(tmp_path / "update.json", Durable())
+    file.begin()
+    runner = Runner(file, Recorder())
     runner.accept(replace(EXECUTION, stage=Stage.ACTIVATING), Floors(1, 2))
     runner.feed(Event.CANDIDATE_FAILED, {"error": "WorkerEndedError"})
     runner.feed(Event.ROLLBACK_DONE)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,9 @@ from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
 from outrider_agent.errors import ControlError
 from outrider_agent.paths import Paths
-from outrider_agent.update import identity
+from outrider_agent.update import identity, trust_file
 from outrider_agent.update.process import Update
-from outrider_protocol import trust
+from outrider_protocol import documents, topics, trust
 from tests.agent.supervisor.house import FLEET, PROFILE, Artifact, Trust
 from tests.agent.worker.kit import Spec, write_artifact
 
@@ -54,6 +55,21 @@ class Supply:
                 channel.send("message", {"topic": topic}, self.messages[topic])
 
 
+class Given:
+    """A source over what the broker would hold: topic → payload."""
+
+    def __init__(self, messages: dict[str, bytes]) -> None:
+        self.messages, self.asked = messages, list[str]()
+
+    def document(self, name: str, limit_bytes: int) -> bytes | None:
+        self.asked.append(name)
+        return self.messages.get(documents.topic_of(name))
+
+    def chunks(self, hex_digest: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        for number in numbers:
+            yield number, self.messages[topics.blob(hex_digest, number)]
+
+
 class Device:
     """One enrolled device without a supervisor."""
 
@@ -65,7 +81,7 @@ class Device:
         self.paths.identity.mkdir(parents=True)
         found = trust.Identity(DEVICE, KEY, FLEET, PROFILE)
         (self.paths.identity / identity.FILE).write_bytes(identity.encode(found))
-        (self.paths.identity / identity.ROOT).write_bytes(self.trust.roots[1])
+        trust_file.begin(self.paths.trust, self.trust.roots[1], self.disk)
 
     def artifact(self, version: str, counter: int = 1, **spec: Any) -> Artifact:
         """Write, list and publish one."""
@@ -81,14 +97,14 @@ class Device:
         """A new version of the trust bundle."""
         self.supply.messages |= self.trust.messages()
 
-    def update(self, envelope: bytes) -> Message:
-        """Run the update on an envelope; its last word (`staged` or `failed`)."""
+    def update(self, envelope: bytes, **fields: Any) -> Message:
+        """Run the update on an envelope; its last word (`staged` or `failed`). `fields` are more of `begin`."""
         ours, theirs = socket.socketpair()
         feeder, channel = Channel(ours), Channel(theirs)
         self.supply.said = []
         thread = threading.Thread(target=self.supply.serve, args=(feeder,))
         thread.start()
-        feeder.send("begin", {"floors": vars(self.floors)}, envelope)
+        feeder.send("begin", {"floors": vars(self.floors), **fields}, envelope)
         mask = os.umask(0o077)
         Update(self.paths, channel, self.disk).run()
         os.umask(mask)

@@ -14,6 +14,7 @@ import pytest
 from outrider_agent.control import Channel
 from outrider_agent.durable import Durable
 from outrider_agent.update import download, stage
+from outrider_agent.update.broker_source import BrokerSource
 from outrider_agent.update.courier import Courier, Stopped
 from outrider_agent.update.errors import LoadTestError, NoSpaceError, StalledError, UnsafeFileError
 from outrider_protocol import ids, topics
@@ -57,7 +58,7 @@ def fetch(supply: Supply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
     def run() -> bytes:
         with courier_of(supply) as courier:
-            download.layer(courier, LAYER, tmp_path, Durable())
+            download.layer(BrokerSource(courier, "har"), LAYER, tmp_path, Durable())
         return (tmp_path / "model.onnx").read_bytes()
 
     return run
@@ -149,7 +150,7 @@ def test_a_wrong_file_is_removed_and_refused(tmp_path: Path) -> None:
     path.write_bytes(DATA[:-1] + b"x")
     config = Descriptor("application/json", LAYER.digest, 1)
     with pytest.raises(DigestMismatchError):
-        stage.verify(tmp_path, Manifest(config, (LAYER,), {}))
+        stage.verify(tmp_path, Manifest(config, (LAYER,), {}), Durable())
     assert not path.exists()
 
 

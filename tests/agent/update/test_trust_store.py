@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from outrider_agent.durable import Durable, Operation
-from outrider_agent.update.errors import TrustExpiredError, UntrustedMetadataError
-from outrider_agent.update.trust_store import Bundle, Trusted, TrustStore
+from outrider_agent.update import trust_file
+from outrider_agent.update.bundle import Bundle
+from outrider_agent.update.errors import (
+    CannotRefreshError,
+    RootMissingError,
+    TrustDamagedError,
+    TrustExpiredError,
+    UntrustedMetadataError,
+)
+from outrider_agent.update.trust_store import Trusted, TrustStore
 from outrider_protocol import signing, topics
 from outrider_protocol.director import DIRECTOR_TARGET
+from outrider_protocol.errors import MalformedError
 from outrider_protocol.messages import TrustOnline
 from tests.agent.supervisor.house import Trust
+from tests.agent.update.kit import Given
 
 PATH = "har/1.0/x86-64"
 
@@ -24,22 +36,25 @@ class House:
     def __init__(self, directory: Path) -> None:
         self.trust, self.operations = Trust(), list[Operation]()
         self.trust.release(PATH, b"manifest", 3)
-        self.directory, self.root = directory, self.trust.roots[1]
+        self.directory = directory
+        trust_file.begin(directory / "trust", self.trust.roots[1], Durable())
 
     @property
     def store(self) -> TrustStore:
-        return TrustStore(self.directory / "trust", self.root, Durable(self.operations.append))
+        return TrustStore(self.directory / "trust", Durable(self.operations.append))
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "trust" / "trusted.json"
 
     def bundle(self, messages: dict[str, bytes] | None = None) -> Bundle:
-        found = messages or self.trust.messages()
-        roots = {number: data for number, data in self.trust.roots.items() if number > 1}
-        return Bundle(roots, TrustOnline.decode(found[topics.TRUST_ONLINE]), "har", found[topics.trust_model("har")])
+        return Bundle(Given(messages or self.trust.messages()), "har")
 
-    def refresh(self, bundle: Bundle | None) -> Trusted:
-        return self.store.refresh(bundle, PATH)
+    def refresh(self, bundle: Bundle | None, now: dt.datetime | None = None) -> Trusted:
+        return self.store.refresh(bundle, PATH, now or dt.datetime.now(dt.timezone.utc))
 
     def stored(self) -> dict[str, str]:
-        return dict(json.loads((self.directory / "trust" / "trusted.json").read_text()))
+        return dict(json.loads(self.file.read_text())["files"])
 
 
 @pytest.fixture
@@ -53,7 +68,8 @@ def test_a_verified_bundle_names_director_floors_and_target(house: House) -> Non
     assert trusted.director == house.trust.director()
     assert trusted.target is not None
     assert (trusted.target.path, trusted.target.length, trusted.target.counter) == (PATH, 8, 3)
-    assert house.store.refresh(None, "har/2.0/x86-64").target is None
+    now = dt.datetime.now(dt.timezone.utc)
+    assert house.store.refresh(None, "har/2.0/x86-64", now).target is None
 
 
 def test_what_was_verified_is_one_durable_file(house: House) -> None:
@@ -130,11 +146,91 @@ def test_expired_metadata_is_neither_trusted_nor_hostile(house: House) -> None:
         house.refresh(house.bundle())
 
 
-def test_a_store_without_its_files_starts_from_the_root_of_enrolment(house: House) -> None:
-    """AGT-UPD-5: the root given out of band is the only beginning."""
+def test_the_root_of_enrolment_is_the_only_beginning(house: House) -> None:
+    """AGT-UPD-5: what another fleet's root has signed is worth nothing here."""
     foreign = Trust()
     foreign.release(PATH, b"manifest", 3)
-    messages = foreign.messages()
-    bundle = Bundle({}, TrustOnline.decode(messages[topics.TRUST_ONLINE]), "har", messages[topics.trust_model("har")])
     with pytest.raises(UntrustedMetadataError):
-        house.refresh(bundle)
+        house.refresh(house.bundle(foreign.messages()))
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "missing": lambda _: None,
+    "empty": lambda _: b"",
+    "truncated": lambda data: data[: len(data) // 2],
+    "zeroed": lambda data: bytes(len(data)),
+    "zeroed in part": lambda data: data[:100] + bytes(50) + data[150:],
+    "one digit": lambda data: data.replace(b'\\"version\\":2', b'\\"version\\":1'),
+    "another document": lambda _: b'{"v":1,"files":{},"sha256":""}',
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_trust_file_is_never_guessed_at(house: House, kind: str) -> None:
+    """AGT-TRF-1: whatever happened to the file, it is a named error: no older metadata gets in through the gap."""
+    house.refresh(house.bundle())
+    old = house.bundle()
+    house.refresh(old)
+    data = house.file.read_bytes()
+    damaged = DAMAGES[kind](data)
+    assert damaged != data
+    house.file.unlink() if damaged is None else house.file.write_bytes(damaged)
+    for offered in (old, house.bundle(), None):
+        with pytest.raises(TrustDamagedError) as caught:
+            house.refresh(offered)
+        assert "enrol --again" in caught.value.hint
+    house.file.write_bytes(data)
+    house.refresh(house.bundle())
+
+
+def test_malformed_metadata_leaves_the_last_trusted_set(house: House) -> None:
+    """AGT-UPD-4: what cannot even be parsed is no reason to forget what was trusted; without a set it is named."""
+    messages = house.trust.messages()
+    garbage = {**messages, topics.TRUST_ONLINE: b"{"}
+    with pytest.raises(MalformedError):
+        house.refresh(house.bundle(garbage))
+    house.refresh(house.bundle(messages))
+    assert house.refresh(house.bundle(garbage)).target is not None
+    with pytest.raises(CannotRefreshError):
+        House(house.directory / "other").refresh(Bundle(Given({}), "har"))
+
+
+def test_a_root_that_is_missing_on_the_way_is_named(house: House) -> None:
+    """AGT-TRF-3: nobody steps over a root: which one is missing is said, and it can be tried again."""
+    for _ in range(4):
+        house.trust.new_root()
+    messages = house.trust.messages()
+    del messages[topics.trust_root(4)]
+    with pytest.raises(RootMissingError, match=r"^4\.root\.json") as caught:
+        house.refresh(house.bundle(messages))
+    assert caught.value.hint
+    assert house.store.root_version() == 3
+    assert house.refresh(house.bundle()).target is not None
+    assert house.store.root_version() == 5
+
+
+def test_the_bytes_of_metadata_are_kept_as_they_are(house: House) -> None:
+    """AGT-TRF-2: what was signed is stored byte for byte, line ends too: its hash is pinned elsewhere."""
+    messages = house.trust.messages()
+    online = TrustOnline.decode(messages[topics.TRUST_ONLINE])
+    spaced = TrustOnline(1, online.timestamp + "\r\n", online.snapshot, online.targets, online.files)
+    house.refresh(house.bundle({**messages, topics.TRUST_ONLINE: spaced.encode()}))
+    assert house.stored()["timestamp.json"] == online.timestamp + "\r\n"
+
+
+def test_the_time_is_the_callers(house: House) -> None:
+    """AGT-TRF-4: expiry is judged at the time that was given, not at this machine's."""
+    bundle = house.bundle()
+    later = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=8)
+    with pytest.raises(TrustExpiredError):
+        house.refresh(bundle, later)
+    assert house.refresh(bundle).target is not None
+
+
+def test_what_a_killed_run_left_is_removed(house: House) -> None:
+    """AGT-TRF-2: a scratch directory of a run that was killed does not stay."""
+    left = house.file.parent / "scratch-left"
+    left.mkdir()
+    (left / "timestamp.json").write_text("{}")
+    house.refresh(house.bundle())
+    assert [path.name for path in house.file.parent.iterdir()] == ["trusted.json"]

@@ -1,0 +1,248 @@
+"""Folders for devices without a network: the real update process, and whoever changes what is in the folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outrider_agent.air_gap import NotImportedError, bring
+from outrider_agent.durable import Durable
+from outrider_agent.errors import AgentError, InputError
+from outrider_agent.paths import Paths
+from outrider_agent.supervisor.state import StateFile, UpdateState
+from outrider_agent.update.errors import NotInFolderError
+from outrider_protocol import documents, ids, limits
+from outrider_protocol.errors import TooLargeError
+from tests.agent.supervisor.house import FLEET, Agent, Artifact, Authority, Trust
+from tests.agent.worker.kit import Spec, write_artifact
+
+
+class Carrier:
+    """A fleet that writes folders, and one enrolled device that was never on its network."""
+
+    def __init__(self, directory: Path, authority: Authority) -> None:
+        self.directory, self.trust = directory, Trust()
+        self.agent = Agent(directory / "home", "dev-1", authority, self.trust, port=1)
+        self.paths = Paths.under(self.agent.home)
+        self.seq = 0
+
+    def artifact(self, version: str, **spec: Any) -> Artifact:
+        place = self.directory / f"artifact-{version}"
+        write_artifact(place, Spec(version=version, **spec))
+        made = Artifact(place, version, 1)
+        self.trust.release(made.path, made.encoded, 1)
+        return made
+
+    def export(self, name: str, artifact: Artifact, **changes: Any) -> Path:
+        """Write a folder with an order for this device, as `outrider-fleet export` does."""
+        self.seq += 1
+        folder = self.directory / name
+        order = replace(self.agent.order(artifact, self.seq), **changes)
+        written = {documents.order_path("dev-1"): self.trust.order(order)}
+        for topic, data in self.trust.messages().items():
+            written[documents.trust_path(_document(topic))] = data
+        written |= {documents.blob_path(digest): data for digest, data in _blobs(artifact).items()}
+        written[documents.FOLDER_FILE] = documents.AirGap(FLEET, 1, ("dev-1",)).encode()
+        for path, data in written.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        return folder
+
+    def bring(self, folder: Path) -> tuple[str, list[str]]:
+        """Import; what became of it, and the steps on the way."""
+        steps: list[str] = []
+        return bring(self.paths, folder, lambda news: steps.append(str(news["said"]))), steps
+
+    def state(self) -> UpdateState:
+        return StateFile(self.paths.update, Durable()).load()
+
+    def committed(self) -> list[str]:
+        return [path.name for path in self.paths.artifacts.iterdir()] if self.paths.artifacts.exists() else []
+
+
+def _document(topic: str) -> str:
+    kind = topic.removeprefix("o1/trust/")
+    return documents.root(int(kind[6:])) if kind.startswith("roots/") else f"{kind}.json"
+
+
+def _blobs(artifact: Artifact) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for topic, data in artifact.chunks().items():
+        digest = topic.split("/")[2]
+        found[digest] = found.get(digest, b"") + data
+    return found
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca") / "ca")
+
+
+@pytest.fixture
+def carrier(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Carrier]:
+    made = Carrier(tmp_path, authority)
+    monkeypatch.setenv("OUTRIDER_HOME", str(made.agent.home))
+    mask = os.umask(0o077)
+    yield made
+    os.umask(mask)
+
+
+def test_a_folder_brings_a_release_to_the_disk(carrier: Carrier) -> None:
+    """AIR-5: without a supervisor every step is taken up to the committed artifact; floors and reports are kept."""
+    artifact = carrier.artifact("1.0")
+    said, steps = carrier.bring(carrier.export("stick", artifact))
+    assert said == "staged"
+    assert steps == ["accepted", "downloading", "verifying", "staged", "validating", "validating", "staged"]
+    state = carrier.state()
+    assert state.execution is not None
+    assert (state.execution.stage.value, state.floors.seq) == ("activating", 1)
+    assert state.candidate is not None
+    assert carrier.committed() == [ids.hex_of(artifact.digest)]
+    assert not (carrier.paths.downloads / ids.hex_of(artifact.digest)).exists()
+
+
+def test_the_next_folder_supersedes_the_last(carrier: Carrier) -> None:
+    """AIR-5: an order that waits for the supervisor's start gives way to a newer one, as it would with a broker."""
+    carrier.bring(carrier.export("one", carrier.artifact("1.0")))
+    second = carrier.artifact("2.0", seed=1)
+    assert carrier.bring(carrier.export("two", second))[0] == "staged"
+    state = carrier.state()
+    assert state.execution is not None
+    assert state.execution.target.digest == second.digest
+    assert state.floors.seq == 2
+
+
+def test_an_older_folder_is_a_replay(carrier: Carrier) -> None:
+    """AIR-6: floors count whatever the way that an order came on."""
+    artifact = carrier.artifact("1.0")
+    first = carrier.agent.order(artifact, 1)
+    dates = {"iat_ms": first.iat_ms, "exp_ms": first.exp_ms}
+    old, new = carrier.export("old", artifact, **dates), carrier.export("new", artifact, **dates)
+    carrier.bring(new)
+    with pytest.raises(NotImportedError, match="OrderSequenceError") as caught:
+        carrier.bring(old)
+    assert (caught.value.exit_status, bool(caught.value.hint)) == (3, True)
+
+
+def flip(path: Path, at: int = -20) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def largest_blob(stick: Path) -> Path:
+    return max((stick / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+
+
+def link_out(path: Path) -> None:
+    target = path.with_name("elsewhere")
+    path.rename(target)
+    path.symlink_to(target)
+
+
+def lengthen(path: Path, size: int) -> None:
+    with path.open("ab") as file:
+        file.truncate(size)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+ROLE, ONLINE, ORDER = "trust/har.json", "trust/online.json", "orders/dev-1.json"
+TAMPERED: dict[str, tuple[Callable[[Path], None], str, int]] = {
+    "another role": (lambda s: flip(s / ROLE), "UntrustedMetadataError", 3),
+    "another online document": (lambda s: flip(s / ONLINE, 400), "MalformedError|UntrustedMetadataError", 3),
+    "an endless document": (lambda s: lengthen(s / ONLINE, limits.TRUST_ONLINE_BYTES * 2), "TooLargeError", 3),
+    "an endless role": (lambda s: lengthen(s / ROLE, limits.ROLE_BYTES * 2), "TooLargeError", 3),
+    "no role": (lambda s: (s / ROLE).unlink(), "CannotRefreshError", 4),
+    "no online document": (lambda s: (s / ONLINE).unlink(), "CannotRefreshError", 4),
+    "a pipe": (lambda s: pipe(s / ONLINE), "CannotRefreshError", 4),
+    "a linked document": (lambda s: link_out(s / ONLINE), "CannotRefreshError", 4),
+    "another signature": (lambda s: flip(s / ORDER), "SignatureError|MalformedError", 3),
+    "a changed order": (lambda s: flip(s / ORDER, 60), "SignatureError|MalformedError", 3),
+    "a changed blob": (lambda s: flip(largest_blob(s)), "DigestMismatchError", 3),
+    "a short blob": (lambda s: lengthen(largest_blob(s), 10), "DigestMismatchError", 3),
+    "no blob": (lambda s: largest_blob(s).unlink(), "StalledError", 4),
+    "a linked blob": (lambda s: link_out(largest_blob(s)), "StalledError", 4),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_tampered_folder_is_refused_by_name(carrier: Carrier, name: str) -> None:
+    """AIR-6: each change has its named error and its exit status, and nothing is committed."""
+    tamper, error, status = TAMPERED[name]
+    stick = carrier.export("stick", carrier.artifact("1.0"))
+    tamper(stick)
+    with pytest.raises(NotImportedError) as caught:
+        carrier.bring(stick)
+    assert caught.value.error in error.split("|")
+    assert (caught.value.exit_status, bool(caught.value.hint)) == (status, True)
+    assert carrier.committed() == []
+
+
+def test_a_changed_blob_ends_the_order_a_missing_one_does_not(carrier: Carrier) -> None:
+    """AIR-6: wrong bytes reject an accepted order for good; missing ones wait for the whole folder."""
+    artifact = carrier.artifact("1.0")
+    stick = carrier.export("stick", artifact)
+    shutil.copytree(stick, carrier.directory / "whole")
+    largest_blob(stick).unlink()
+    with pytest.raises(NotImportedError, match="StalledError"):
+        carrier.bring(stick)
+    assert carrier.bring(carrier.directory / "whole")[0] == "staged"
+
+    second = carrier.export("second", carrier.artifact("2.0", seed=2))
+    flip(largest_blob(second))
+    for error in ("DigestMismatchError", "OrderEndedError"):
+        with pytest.raises(NotImportedError, match=error):
+            carrier.bring(second)
+    assert carrier.committed() == [ids.hex_of(artifact.digest)]
+
+
+def test_orders_for_others(carrier: Carrier) -> None:
+    """AIR-6: a folder without an order for this device says for whom it is; another's order is refused."""
+    stick = carrier.export("stick", carrier.artifact("1.0"))
+    (stick / ORDER).rename(stick / "orders/dev-2.json")
+    with pytest.raises(NotInFolderError, match="of fleet test, for dev-1") as caught:
+        carrier.bring(stick)
+    assert caught.value.exit_status == 2
+    (stick / documents.FOLDER_FILE).unlink()
+    with pytest.raises(NotInFolderError, match=r"no outrider-air-gap\.json"):
+        carrier.bring(stick)
+    (stick / ORDER).write_bytes(bytes(limits.ORDER_BYTES + 1))
+    with pytest.raises(TooLargeError):
+        carrier.bring(stick)
+    with pytest.raises(InputError) as missing:
+        carrier.bring(carrier.directory / "nothing")
+    assert missing.value.hint
+
+
+def test_a_device_that_lost_its_state_takes_nothing_in(carrier: Carrier) -> None:
+    """AIR-6: neither without update.json nor without the trust file; each says which."""
+    stick = carrier.export("stick", carrier.artifact("1.0"))
+    trusted, update = carrier.paths.trust / "trusted.json", carrier.paths.update
+    for path, error in ((trusted, "TrustDamagedError"), (update, "StateError")):
+        kept = path.read_bytes()
+        path.write_bytes(b"")
+        with pytest.raises(AgentError, match=error):
+            carrier.bring(stick)
+        path.write_bytes(kept)
+    assert carrier.bring(stick)[0] == "staged"
+
+
+def test_what_was_revoked_in_the_meantime(carrier: Carrier) -> None:
+    """AIR-6: a folder made before a floor was raised is refused once a newer folder brought the floor."""
+    artifact = carrier.artifact("1.0")
+    old = carrier.export("old", artifact)
+    carrier.trust.min_counter = {"har": 2}
+    with pytest.raises(NotImportedError, match="BelowFloorError"):
+        carrier.bring(carrier.export("new", artifact))
+    with pytest.raises(NotImportedError, match="BelowFloorError"):
+        carrier.bring(old)
