@@ -6,7 +6,7 @@ Rules are in docs/spec/compiler.md; `pipeline` owns the folders and the order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from outrider_compiler.request import BuildRequest
 
 
+TFLITE: Final = "tflite"
 LAYERED: Final = frozenset({"int8_static", "int8_mixed"})
 
 
 class Assembly:
-    """One build; call `measure_all` or `follow`, then `write`."""
+    """One build; call `build_all`, then `measure_all` or `follow`, then `write`."""
 
     def __init__(
         self, request: BuildRequest, inputs: Inputs, subject: Subject, folder: Path, progress: Progress
@@ -47,11 +48,21 @@ class Assembly:
         self.chosen: dict[str, Candidate] = {}
         self.built: dict[str, list[Candidate]] = {}
 
-    def measure_all(self) -> None:
-        """Build, measure and choose for every profile; raises `GateError` or `NothingBuiltError`."""
-        for profile in self.inputs.profiles:
+    def build_all(self, converted: Callable[[], None]) -> None:
+        """Build every candidate, those of LiteRT last, once its conversion is over; nothing where a lock says what."""
+        if self.inputs.lock is not None:
+            converted()
+            return
+        for profile in sorted(self.inputs.profiles, key=lambda item: item.engine.format == TFLITE):
+            if profile.engine.format == TFLITE:
+                converted()
             self.say(f"{profile.name}: building candidates")
-            built = self.workshop.build(self._asked(profile), step=self.progress.step)
+            self.workshop.build(self._asked(profile), step=self.progress.step)
+
+    def measure_all(self) -> None:
+        """Measure and choose for every profile; raises `GateError` or `NothingBuiltError`."""
+        for profile in self.inputs.profiles:
+            built = self.workshop.build(self._asked(profile))
             candidates = [self.subject.raw_form(item, profile) for item in built if isinstance(item, Candidate)]
             absent = [item for item in built if isinstance(item, NotBuilt)]
             self._check_asked(profile, candidates, absent)

@@ -5,7 +5,8 @@
    latency budget cannot be met by it.
 3. Of what remains, the Pareto front over size and latency; on it, the least size × latency.
 4. Nothing but fp32 remaining means fp32, and the reason says what each other candidate measured.
-5. A board that computes in integers alone cannot run fp32: there it is only what the others are compared with.
+5. Where workers share mapped weights, a file of smaller weights that the engine unfolds at loading is no gain.
+6. A board that computes in integers alone cannot run fp32: there it is only what the others are compared with.
 """
 
 from __future__ import annotations
@@ -79,7 +80,12 @@ def refusals_of(item: Figures, base: Figures, gate: Gate, profile: Profile) -> l
         _skill(item),
         _slices(item, gate),
     )
-    found = [*_precision(item, profile), *chain.from_iterable(quality), *_budget(item, gate, profile)]
+    found = [
+        *_precision(item, profile),
+        *_sharing(item, profile),
+        *chain.from_iterable(quality),
+        *_budget(item, gate, profile),
+    ]
     compared = item is not base and not profile.int8.full
     return [*found, *_speed(item, base, gate)] if compared else found
 
@@ -87,6 +93,14 @@ def refusals_of(item: Figures, base: Figures, gate: Gate, profile: Profile) -> l
 def _precision(item: Figures, profile: Profile) -> Iterator[str]:
     if profile.int8.full and item.precision in FLOATS:
         yield f"{profile.name} computes in integers alone: a model in {item.precision} does not run there"
+
+
+def _sharing(item: Figures, profile: Profile) -> Iterator[str]:
+    if profile.load.mode == "mmap" and item.name != BASELINE and not item.quantized_share:
+        yield (
+            f"computes in float from smaller weights, which the engine unfolds into each worker's own memory: "
+            f"{profile.name} maps weights so that workers share them"
+        )
 
 
 def _closeness(item: Figures, gate: Gate) -> Iterator[str]:

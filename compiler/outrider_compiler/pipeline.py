@@ -59,16 +59,20 @@ def build(request: BuildRequest, progress: Progress | None = None) -> Release:
 def _build_into(request: BuildRequest, inputs: Inputs, scratch: Path, progress: Progress) -> None:
     from outrider_compiler import importers, quiet, subject
     from outrider_compiler.assembly import Assembly
+    from outrider_compiler.candidates.early import Conversion
     from outrider_compiler.preprocess import planning
 
     quiet.libraries()
     asked = planning.document(request.preprocess, inputs.calibration, inputs.evaluation)
     progress.say(f"importing {request.source}")
     example = planning.example(asked, inputs.calibration)
-    imported = importers.load(request.source, request.architecture, example, scratch, inputs.profiles)
-    progress.say("checking the model against every profile")
-    checked = subject.prepare(request, imported, inputs.profiles, inputs.calibration, inputs.evaluation, asked)
-    assembly = Assembly(request, inputs, checked, scratch, progress)
+    source, architecture, profiles = request.source, request.architecture, inputs.profiles
+    with Conversion(profiles, scratch) as conversion:
+        imported = importers.load(source, architecture, example, scratch, profiles, conversion.begin)
+        progress.say("checking the model against every profile")
+        checked = subject.prepare(request, imported, profiles, inputs.calibration, inputs.evaluation, asked)
+        assembly = Assembly(request, inputs, checked, scratch, progress)
+        assembly.build_all(conversion.wait)
     if inputs.lock is None:
         assembly.measure_all()
     else:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from outrider_compiler.choose import choose, refusals_of
 from outrider_compiler.figures import Figures, Quality, Timing
 from outrider_compiler.request import Gate
-from outrider_profiles import Budgets, Int8, Profile, load
+from outrider_profiles import Budgets, Int8, Load, Profile, load
 
 METRICS = {
     "accuracy": {"value": 0.8, "low": 0.77, "high": 0.83, "n": 1000, "no_skill": 0.3},
@@ -38,7 +38,8 @@ def changed(item: Figures, **changes: Any) -> Figures:
 
 INT8 = changed(
     BASE, name="int8_static", precision="int8_static", size_bytes=33_000, latency_us=38.0, latency_ratio=0.76,
-    agreement=0.99, sqnr_db={"probabilities": 30.0, "embedding": 33.0}, drop=0.001, drop_upper=0.004,
+    quantized_share=1.0, agreement=0.99, sqnr_db={"probabilities": 30.0, "embedding": 33.0}, drop=0.001,
+    drop_upper=0.004,
 )  # fmt: skip
 GATE, FREE = Gate(), replace(load("x86-64"), budgets=Budgets())
 
@@ -167,3 +168,13 @@ def test_a_board_of_integers_runs_no_float() -> None:
     assert choice is not None
     assert choice.chosen == "int8_static"
     assert "computes in integers alone" in choice.refusals["fp32"][0]
+
+
+def test_smaller_weights_are_no_gain_where_they_are_shared() -> None:
+    """CMP-CHO-8: a form that computes in float from smaller weights is refused where workers map them."""
+    stored = changed(INT8, name="int8_weight", quantized_share=0.0, latency_ratio=1.0)
+    assert "each worker's own memory" in refusals_of(stored, BASE, GATE, FREE)[0]
+    copied = replace(FREE, load=Load("default"))
+    choice = choose([BASE, stored], GATE, copied)
+    assert choice is not None
+    assert choice.chosen == "int8_weight"

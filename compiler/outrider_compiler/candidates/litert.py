@@ -21,7 +21,7 @@ from outrider_compiler.data import DataSet
 from outrider_compiler.errors import SourceError
 from outrider_compiler.importers import child
 from outrider_compiler.importers.imported import Imported
-from outrider_compiler.importers.torch_source import EXPORT_TIMEOUT_S, run_child
+from outrider_compiler.importers.torch_source import EXPORT_TIMEOUT_S, TorchSource, run_child
 from outrider_profiles import Int8
 
 NEEDED: Final = {
@@ -38,6 +38,7 @@ FORMS: Final = {
     "int16_activation": ("int16_activation",),
 }
 CALIBRATION_ROWS: Final = 256
+PLAIN: Final = "litert.tflite"
 
 
 def missing_packages() -> list[str]:
@@ -73,7 +74,7 @@ def _obstacle(imported: Imported, wanted: set[str]) -> str:
 
 def _run(imported: Imported, calibration: DataSet, forms: list[str], int8: Int8, folder: Path) -> None:
     """Let the child write the forms that `folder` lacks, each as `litert-FORM.tflite` with its layers or its reason."""
-    samples, plain = folder / "litert-calibration.npz", folder / "litert.tflite"
+    samples, plain = folder / "litert-calibration.npz", folder / PLAIN
     np.savez(samples, **spread(calibration, CALIBRATION_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
     task: dict[str, Any] = {
         "forms": {form: str(_path(folder, form)) for form in forms}, "samples": str(samples),
@@ -90,6 +91,15 @@ def _run(imported: Imported, calibration: DataSet, forms: list[str], int8: Int8,
         "source": "file" if imported.tflite is not None else "converted",
     }
     child.run(EXPORTER, more, "the LiteRT model", EXPORT_TIMEOUT_S)
+
+
+def convert(source: TorchSource, folder: Path) -> None:
+    """Convert alone, which `_run` then finds done; raises `SourceError`."""
+    beside = folder / "early"
+    beside.mkdir()
+    task = json.dumps({"forms": {}, "samples": "", "per_channel": True, "full": False})
+    run_child(EXPORTER, source, beside / PLAIN, task=task)
+    (beside / PLAIN).rename(folder / PLAIN)
 
 
 def _path(folder: Path, form: str) -> Path:

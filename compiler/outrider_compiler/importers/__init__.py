@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +27,17 @@ __all__ = ["Imported", "check", "load", "onnx_file"]
 
 
 def load(
-    source: str, architecture: str | None, example: DataSet, folder: Path, profiles: tuple[Profile, ...] = ()
+    source: str,
+    architecture: str | None,
+    example: DataSet,
+    folder: Path,
+    profiles: tuple[Profile, ...] = (),
+    beside: Callable[[torch_source.TorchSource], None] = lambda _: None,
 ) -> Imported:
     """Import a model that every profile runs whose engine reads its format; `folder` takes files in between.
 
-    Raises `SourceError`, `UsageError` or `UnsupportedModelError`.
+    `beside` hears of a torch source before it is exported, and may begin something else with it. Raises `SourceError`,
+    `UsageError` or `UnsupportedModelError`.
     """
     path = Path(source)
     if path.suffix in MODEL_FILES:
@@ -38,15 +45,15 @@ def load(
         probed.require()
         return probed.imported()
     if path.suffix == PROGRAM:
-        return torch_source.load("", path, example, folder)
+        return torch_source.load("", path, example, folder, beside)
     if path.suffix in STATE_DICTS:
         if architecture is None:
             raise UsageError(
                 f"{source} holds weights only", "Add --architecture module:callable, which makes the module."
             )
-        return torch_source.load(_checked(architecture), path, example, folder)
+        return torch_source.load(_checked(architecture), path, example, folder, beside)
     if CALLABLE.fullmatch(source):
-        return torch_source.load(source, None, example, folder)
+        return torch_source.load(source, None, example, folder, beside)
     raise SourceError(
         f"{source!r} is neither {KNOWN}, a state dict ({', '.join(sorted(STATE_DICTS))}) nor module:callable"
     )

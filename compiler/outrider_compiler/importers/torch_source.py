@@ -49,11 +49,14 @@ class TorchSource:
         return self.architecture or str(self.weights)
 
 
-def load(architecture: str, weights: Path | None, example: DataSet, folder: Path) -> Imported:
-    """Export a module to ONNX; raises `SourceError` with the child's reason."""
+def load(
+    architecture: str, weights: Path | None, example: DataSet, folder: Path, beside: Callable[[TorchSource], None]
+) -> Imported:
+    """Export a module to ONNX; raises `SourceError` with the child's reason. `beside` hears of the source before."""
     samples = folder / "example.npz"
     np.savez(samples, **example.part(0, EXAMPLE_ROWS))  # type: ignore[arg-type]  # numpy types the names as keyword flags
     source = TorchSource(architecture, weights, samples)
+    beside(source)
     exported = export(source, folder, warm_up)
     model = onnx_file.parse(exported.read_bytes(), source.name)
     digest = digest_of_file(weights) if weights else ids.digest_of(finish(copied(model)))
