@@ -61,10 +61,10 @@ class HttpFiles:
         deadline_s = self._now_s() + ANSWER_S
         response = self._answer(path, {"Range": f"bytes={span}"} if span else {})
         if response.status in _ABSENT:
-            self._drop()
+            self._drop(response)
             return None
         if response.status != (HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK):
-            self._drop()
+            self._drop(response)
             raise HttpError(f"{path}: the server answered with status {response.status}")
         return self._blocks(response, path, deadline_s)
 
@@ -80,6 +80,10 @@ class HttpFiles:
                 self._drop()
                 raise TooLargeError(path, len(data), limit_bytes)
         return bytes(data)
+
+    def close(self) -> None:
+        """End the connection; the next request makes a new one."""
+        self._drop()
 
     def _answer(self, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         kept = self._connection.sock is not None
@@ -114,10 +118,12 @@ class HttpFiles:
             raise HttpError(f"{path}: {error}") from error
         finally:
             if not response.isclosed():
-                self._drop()
+                self._drop(response)
 
-    def _drop(self) -> None:
+    def _drop(self, response: http.client.HTTPResponse | None = None) -> None:
         self._connection.close()
+        if response is not None:
+            response.close()
 
 
 class HttpSource:
@@ -143,6 +149,11 @@ class HttpSource:
             if data is None:
                 raise StalledError(f"the server does not give the blob {hex_digest}")
             yield number, data
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._opened is not None:
+            self._opened.close()
 
     def _files(self) -> HttpFiles:
         if self._opened is None:
