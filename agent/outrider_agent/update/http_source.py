@@ -106,6 +106,7 @@ class HttpFiles:
         return self._connection.getresponse()
 
     def _blocks(self, response: http.client.HTTPResponse, path: str, deadline_s: float) -> Iterator[bytes]:
+        whole = False
         try:
             while block := response.read1(BLOCK_BYTES):
                 if self._now_s() > deadline_s:
@@ -113,11 +114,12 @@ class HttpFiles:
                 yield block
             if response.length:
                 raise HttpError(f"{path}: the answer was cut off")
-            response.close()  # read to its end: the connection can be used again
+            response.close()
+            whole = True  # the connection can be used again
         except (OSError, http.client.HTTPException) as error:
             raise HttpError(f"{path}: {error}") from error
         finally:
-            if not response.isclosed():
+            if not whole:
                 self._drop(response)
 
     def _drop(self, response: http.client.HTTPResponse | None = None) -> None:
