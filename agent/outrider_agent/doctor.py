@@ -68,8 +68,8 @@ def _identity(paths: Paths) -> str:
 
 
 def _disk(paths: Paths) -> str:
-    paths.var.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(paths.var).free
+    there = next(path for path in (paths.var, *paths.var.parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if free < SPARE_BYTES:
         raise AgentError(f"{free // 2**20} MiB are free under {paths.var}", "Free space: artifacts are kept twice.")
     return f"{free // 2**20} MiB free under {paths.var}"

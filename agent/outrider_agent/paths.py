@@ -69,6 +69,11 @@ class Paths:
         return self.var / "agent.lock"
 
     @property
+    def update_lock(self) -> Path:
+        """Held by the one update process that works."""
+        return self.var / "update.lock"
+
+    @property
     def update(self) -> Path:
         """update.json."""
         return self.var / "update.json"

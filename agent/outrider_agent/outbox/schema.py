@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from outrider_agent.durable import Durable
 from outrider_agent.errors import OutboxError
 from outrider_protocol.messages import STREAMS
 
@@ -48,9 +49,10 @@ def set_aside(path: Path) -> Path:
     number = 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    path.replace(kept)
+    disk = Durable()
+    disk.rename(path, kept)
     for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        disk.remove(path.with_name(path.name + suffix))
     return kept
 
 

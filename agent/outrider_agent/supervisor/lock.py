@@ -2,6 +2,7 @@
 
 1. The supervisor alone holds it; no child inherits it, so a child that outlives a killed supervisor blocks nothing.
 2. A second agent is refused before it reads or writes anything.
+3. Update processes take turns: one that was told to leave may still be writing when the next one starts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from outrider_agent.errors import ConfigError
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, after whoever holds it now: for processes that must not work at the same time."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from outrider_agent.supervisor.settings import update_settings
 from outrider_agent.supervisor.state import StateFile
 from outrider_agent.supervisor.status_socket import StatusSocket
 from outrider_agent.supervisor.workers import Workers
+from outrider_agent.update import trust_file
 from outrider_protocol import topics
 from outrider_protocol.errors import ProtocolError
 from outrider_protocol.messages import Ack, Presence
@@ -262,6 +263,7 @@ def prepare(paths: Paths, disk: Durable) -> None:
     for directory in (paths.artifacts, paths.downloads, paths.trust):
         disk.make_directory(directory)
         disk.settle(directory)
+    trust_file.sweep(paths.trust)
     if not paths.run.is_dir():
         paths.run.mkdir(parents=True)
         paths.run.chmod(0o755)  # whatever the umask: applications of other users reach the sockets below

@@ -61,10 +61,10 @@ class HttpFiles:
         deadline_s = self._now_s() + ANSWER_S
         response = self._answer(path, {"Range": f"bytes={span}"} if span else {})
         if response.status in _ABSENT:
-            self._drop()
+            self._drop(response)
             return None
         if response.status != (HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK):
-            self._drop()
+            self._drop(response)
             raise HttpError(f"{path}: the server answered with status {response.status}")
         return self._blocks(response, path, deadline_s)
 
@@ -80,6 +80,10 @@ class HttpFiles:
                 self._drop()
                 raise TooLargeError(path, len(data), limit_bytes)
         return bytes(data)
+
+    def close(self) -> None:
+        """End the connection; the next request makes a new one."""
+        self._drop()
 
     def _answer(self, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         kept = self._connection.sock is not None
@@ -102,6 +106,7 @@ class HttpFiles:
         return self._connection.getresponse()
 
     def _blocks(self, response: http.client.HTTPResponse, path: str, deadline_s: float) -> Iterator[bytes]:
+        whole = False
         try:
             while block := response.read1(BLOCK_BYTES):
                 if self._now_s() > deadline_s:
@@ -109,15 +114,18 @@ class HttpFiles:
                 yield block
             if response.length:
                 raise HttpError(f"{path}: the answer was cut off")
-            response.close()  # read to its end: the connection can be used again
+            response.close()
+            whole = True  # the connection can be used again
         except (OSError, http.client.HTTPException) as error:
             raise HttpError(f"{path}: {error}") from error
         finally:
-            if not response.isclosed():
-                self._drop()
+            if not whole:
+                self._drop(response)
 
-    def _drop(self) -> None:
+    def _drop(self, response: http.client.HTTPResponse | None = None) -> None:
         self._connection.close()
+        if response is not None:
+            response.close()
 
 
 class HttpSource:
@@ -143,6 +151,11 @@ class HttpSource:
             if data is None:
                 raise StalledError(f"the server does not give the blob {hex_digest}")
             yield number, data
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._opened is not None:
+            self._opened.close()
 
     def _files(self) -> HttpFiles:
         if self._opened is None:

@@ -25,6 +25,7 @@ from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
 from outrider_agent.errors import AgentError, ControlError
 from outrider_agent.paths import Paths
+from outrider_agent.supervisor.lock import in_turn
 from outrider_agent.update import download, identity, stage
 from outrider_agent.update.broker_source import BrokerSource
 from outrider_agent.update.bundle import Bundle
@@ -98,7 +99,10 @@ class Update:
         begin = self._courier.expect("begin", BEGIN_S)
         if begin is None:
             raise ControlError("no task came")
-        task = Task.of(begin)
+        with in_turn(self._paths.update_lock):
+            self._work(Task.of(begin))
+
+    def _work(self, task: Task) -> None:
         claimed: dict[str, Any] | None = None
         try:
             order = claimed_order(task.envelope)

@@ -7,6 +7,7 @@ timestamp would be taken for a missing one, and an older one believed.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from outrider_protocol.errors import ProtocolError
 from outrider_protocol.fields import VERSION, Fields
 
 FILE: Final = "trusted.json"
+SCRATCH: Final = "scratch-"  # directories beside it, of runs
 STORE_BYTES: Final = 16 * limits.MIB
 ROOT: Final = "root.json"
 
@@ -57,6 +59,12 @@ def decode(data: bytes, what: str = FILE) -> Kept:
     if not whole or ROOT not in texts:
         raise TrustDamagedError(f"{what}: its content is not what was written")
     return {name: text.encode() for name, text in texts.items()}
+
+
+def sweep(directory: Path) -> None:
+    """Remove what runs that were killed left beside the file; only where no run is under way."""
+    for left in directory.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _digest(texts: dict[str, str]) -> str:

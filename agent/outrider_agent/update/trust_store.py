@@ -10,10 +10,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +37,6 @@ from outrider_protocol.errors import ProtocolError
 from outrider_protocol.trust import Target
 
 _FLEET: Final = (DIRECTOR_TARGET, FLOORS_TARGET)
-_SCRATCH: Final = "scratch-"
 _CONFIG: Final = config(limits.TRUST_ONLINE_BYTES)
 
 
@@ -107,10 +104,10 @@ class TrustStore:
 
     def _verify(self, kept: Kept, offered: Bundle | _Kept, target_path: str, now: datetime) -> Trusted:
         fleet: Kept = {}
-        with self._scratch() as scratch:
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix=trust_file.SCRATCH) as name:
             metadata = {name: data for name, data in kept.items() if name not in _FLEET}
             try:
-                workflow = Workflow(scratch, metadata, offered, now, _CONFIG)
+                workflow = Workflow(Path(name), metadata, offered, now, _CONFIG)
             except UntrustedMetadataError as error:
                 raise TrustDamagedError(f"{self._path}: {error}") from error
             try:
@@ -118,13 +115,6 @@ class TrustStore:
                     return _trusted(workflow, offered, target_path, fleet)
             finally:
                 self._commit(kept, {**kept, **workflow.kept, **fleet})
-
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        for left in self._directory.glob(f"{_SCRATCH}*"):  # by a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=self._directory, prefix=_SCRATCH) as name:
-            yield Path(name)
 
     def _commit(self, kept: Kept, now: Kept) -> None:
         if now != kept:

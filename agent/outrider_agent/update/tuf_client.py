@@ -16,7 +16,7 @@ from __future__ import annotations
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -119,8 +119,7 @@ class TufClient:
 
         Several names are looked up in one run. Raises an `AgentError` or `ProtocolError`.
         """
-        files = HttpFiles(base_url)
-        with self._workflow() as workflow:
+        with closing(HttpFiles(base_url)) as files, self._workflow() as workflow:
             workflow.refresh()
             return [self._one(workflow, name, files, directory) for name in names]
 
@@ -144,6 +143,7 @@ class TufClient:
                 with workflow:
                     yield workflow
             finally:
+                self._files.close()
                 self._directory.save(kept, workflow.kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from outrider_agent.supervisor.lock import in_turn
 from outrider_protocol import ids, limits, topics, trust
 from outrider_protocol import order as protocol_order
 from outrider_protocol.order import Audience, Order
@@ -204,3 +206,28 @@ def test_an_order_signed_as_something_else_is_refused(device: Device, monkeypatc
     envelope = device.trust.order(order_of(artifact))
     monkeypatch.undo()
     assert device.update(envelope).fields["error"] == "SignatureError"
+
+
+def test_update_processes_take_turns(device: Device) -> None:
+    """AGT-UPD-10: one that was told to leave and still works is waited for: two never write at the same time."""
+    artifact = device.artifact("1.0")
+    held, done = threading.Event(), threading.Event()
+
+    def former() -> None:
+        with in_turn(device.paths.update_lock):
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=former)
+    thread.start()
+    held.wait(10)
+    answers: list[str] = []
+    mine = threading.Thread(target=lambda: answers.append(device.update(device.trust.order(order_of(artifact))).op))
+    mine.start()
+    mine.join(0.5)
+    assert mine.is_alive()
+    assert not device.supply.asked
+    done.set()
+    thread.join(10)
+    mine.join(20)
+    assert answers == ["staged"]

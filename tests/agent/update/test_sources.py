@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -139,10 +139,9 @@ def test_the_same_bytes_in_each(house: House, authority: Authority) -> None:
     """AGT-SRC-1: every document and every chunk, from the broker, by HTTP, by HTTPS, and from a folder."""
     with house.broker() as broker:
         everything(broker, house)
-    with house.http() as url:
-        everything(HttpSource(url, house.ca), house)
-    with house.http(tls=authority) as url:
-        everything(HttpSource(url, house.ca), house)
+    for tls in (None, authority):
+        with house.http(tls) as url, closing(HttpSource(url, house.ca)) as http:
+            everything(http, house)
     everything(FolderSource(house.folder), house)
 
 
@@ -159,8 +158,8 @@ def test_the_broker_is_asked_by_windows(house: House) -> None:
 
 def test_what_is_not_there(house: House) -> None:
     """AGT-SRC-3: HTTP and folder say "none"; a silent broker says nothing, which is "cannot refresh"."""
-    with house.http() as url:
-        assert HttpSource(url, house.ca).document("other.json", LIMIT) is None
+    with house.http() as url, closing(HttpSource(url, house.ca)) as http:
+        assert http.document("other.json", LIMIT) is None
     assert FolderSource(house.folder).document("other.json", LIMIT) is None
     house.supply.silent = {topics.TRUST_ONLINE, topics.blob(HEX, 1)}
     with house.broker() as broker:
@@ -173,17 +172,16 @@ def test_what_is_not_there(house: House) -> None:
 
 def test_too_long_is_refused_before_it_is_kept(house: House) -> None:
     """AGT-SRC-4: each source stops at the caller's limit."""
-    with house.broker() as broker, house.http() as url:
-        for source in (broker, HttpSource(url, house.ca), FolderSource(house.folder)):
+    with house.broker() as broker, house.http() as url, closing(HttpSource(url, house.ca)) as http:
+        for source in (broker, http, FolderSource(house.folder)):
             with pytest.raises(TooLargeError):
                 source.document(documents.ONLINE, 100)
 
 
 def test_a_server_that_fails(house: House, authority: Authority, tmp_path: Path) -> None:
     """AGT-SRC-5: errors of the server, of the connection and of the certificate are "cannot refresh", each said."""
-    with house.http() as url:
+    with house.http() as url, closing(HttpSource(url, house.ca)) as source:
         house.status = 500
-        source = HttpSource(url, house.ca)
         with pytest.raises(HttpError, match="status 500") as caught:
             source.document(documents.ONLINE, LIMIT)
         assert caught.value.hint
@@ -232,8 +230,7 @@ def test_an_answer_that_drips_is_given_up(house: House) -> None:
 
 def test_a_connection_that_ended_is_made_again(house: House) -> None:
     """AGT-SRC-5: a kept connection that the server closed costs one more try, and no error."""
-    with house.http() as url:
-        files = HttpFiles(f"{url}/api/v1")
+    with house.http() as url, closing(HttpFiles(f"{url}/api/v1")) as files:
         assert files.read("trust/har.json", LIMIT)
         assert files._connection.sock is not None
         files._connection.sock.shutdown(socket.SHUT_RDWR)
@@ -243,8 +240,8 @@ def test_a_connection_that_ended_is_made_again(house: House) -> None:
 def test_the_second_gives_what_the_first_cannot(house: House) -> None:
     """AGT-SRC-6: documents and chunks; where neither can, the first one's error is told."""
     house.supply.silent = {topics.TRUST_ONLINE, topics.trust_model("har"), topics.blob(HEX, 1)}
-    with house.broker() as broker, house.http() as url:
-        either = EitherSource(broker, HttpSource(url, house.ca))
+    with house.broker() as broker, house.http() as url, closing(HttpSource(url, house.ca)) as http:
+        either = EitherSource(broker, http)
         assert either.document(documents.ONLINE, LIMIT) == house.documents[documents.ONLINE]
         assert dict(either.chunks(HEX, [0, 1, 2])) == {n: chunk(n) for n in range(3)}
         assert [path for path in house.requests if "blobs" in path] == [f"/api/v1/blobs/sha256:{HEX}"]
@@ -258,7 +255,7 @@ def test_the_second_gives_what_the_first_cannot(house: House) -> None:
 
 def test_an_unknown_blob(house: House) -> None:
     """AGT-SRC-3: a blob that is nowhere is a stall, which can be tried again."""
-    with house.http() as url:
-        for source in (HttpSource(url, house.ca), FolderSource(house.folder)):
+    with house.http() as url, closing(HttpSource(url, house.ca)) as http:
+        for source in (http, FolderSource(house.folder)):
             with pytest.raises(StalledError):
                 list(source.chunks("cd" * 32, [0]))

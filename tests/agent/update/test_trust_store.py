@@ -227,10 +227,12 @@ def test_the_time_is_the_callers(house: House) -> None:
     assert house.refresh(bundle).target is not None
 
 
-def test_what_a_killed_run_left_is_removed(house: House) -> None:
-    """AGT-TRF-2: a scratch directory of a run that was killed does not stay."""
+def test_what_a_killed_run_left_is_swept(house: House) -> None:
+    """AGT-TRF-2: a scratch directory of a run that was killed goes at the next start, never under a run's feet."""
     left = house.file.parent / "scratch-left"
     left.mkdir()
     (left / "timestamp.json").write_text("{}")
     house.refresh(house.bundle())
+    assert left.exists()
+    trust_file.sweep(house.file.parent)
     assert [path.name for path in house.file.parent.iterdir()] == ["trusted.json"]
