@@ -18,6 +18,8 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from outrider_agent import VERSION
+from outrider_agent.clock import Now
+from outrider_agent.tls import client_context
 from outrider_agent.update.errors import CannotRefreshError, StalledError
 from outrider_protocol import documents
 from outrider_protocol.errors import TooLargeError
@@ -169,13 +171,10 @@ def _context(url: str, ca: Path) -> ssl.SSLContext | None:
         if parts.hostname not in LOOPBACK:
             raise HttpError(f"{url!r} is plain HTTP beyond loopback", "Give https://HOST:PORT in [server] url.")
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(cafile=str(ca))
+        return client_context(Now.read, ca=ca)
     except (OSError, ssl.SSLError) as error:
         raise HttpError(f"{ca}: {error}") from error
-    return context
 
 
 def quoted(path: str) -> str:
