@@ -74,7 +74,7 @@ soak: $(READY) ## Break each claim of the demo for real; each must end in failur
 
 ##@ Figures and pages
 
-bench: bench-local-api bench-supervisor bench-drift bench-calibration ## Every figure in docs/benchmarks, measured here
+bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-verify bench-at-rest ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
@@ -87,6 +87,12 @@ bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the w
 
 bench-calibration: $(READY) ## What accuracy alone overlooks when calibration data is broken
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.calibration $(ARGS) | tee bench-out/calibration.md
+
+bench-verify: $(READY) ## CPU time of one update's verification, and the size of its bundle
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.verify_update $(ARGS) | tee bench-out/verify.md
+
+bench-at-rest: $(READY) ## Load time of a sealed model beside a plain one
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.at_rest $(ARGS) | tee bench-out/at-rest.md
 
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
 	@$(BIN)/python -m docs.generate
@@ -119,4 +125,4 @@ $(READY): constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration docs setup setup-litert clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-verify bench-at-rest docs setup setup-litert clean help
