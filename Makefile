@@ -76,7 +76,7 @@ soak: $(READY) ## Break each claim of the demo for real; each must end in failur
 
 ##@ Figures and pages
 
-bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-compiler ## Every figure in docs/benchmarks, measured here
+bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-verify bench-at-rest bench-compiler ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
@@ -92,6 +92,12 @@ bench-calibration: $(READY) ## What accuracy alone overlooks when calibration da
 
 bench-certificates: $(READY) ## Device certificates issued and renewed a second
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.certificates $(ARGS) | tee bench-out/certificates.md
+
+bench-verify: $(READY) ## CPU time of one update's verification, and the size of its bundle
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.verify_update $(ARGS) | tee bench-out/verify.md
+
+bench-at-rest: $(READY) ## Load time of a sealed model beside a plain one
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.at_rest $(ARGS) | tee bench-out/at-rest.md
 
 bench-compiler: $(READY) $(PEERS_READY) ## Three nets on the digits beside ONNX Runtime's quantizer, NNCF and ai-edge-quantizer
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.digits --peers $(PEERS) $(ARGS) | tee bench-out/compiler.md
@@ -135,4 +141,4 @@ $(PEERS_READY): constraints-bench.txt
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-compiler docs setup setup-litert setup-bench clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-verify bench-at-rest bench-compiler docs setup setup-litert setup-bench clean help

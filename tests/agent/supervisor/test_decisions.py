@@ -14,6 +14,7 @@ from outrider_agent.durable import Durable, Operation
 from outrider_agent.errors import StateError
 from outrider_agent.supervisor import desired
 from outrider_agent.supervisor.backoff import Backoff
+from outrider_agent.supervisor.desired_file import DesiredFile
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.machine import Event, Stage
 from outrider_agent.supervisor.orders import Orders
@@ -228,7 +229,8 @@ def test_what_runs_is_told_when_the_order_is_taken(tmp_path: Path) -> None:
     file.save(UpdateState(current=RELEASE, candidate=newer, execution=trial))
     runner, relay = Runner(file, Recorder()), Relay()
     loop = Loop()
-    orders = Orders(loop, runner, relay, Recorder(), lambda: True)  # type: ignore[arg-type]  # simulators
+    kept = DesiredFile(tmp_path / "desired.json", Durable())
+    orders = Orders(loop, runner, relay, Recorder(), kept, lambda: True)  # type: ignore[arg-type]  # simulators
     orders.received(b"the next order")
     runner.feed(Event.PROBATION_PASSED)
     view = {
@@ -242,4 +244,4 @@ def test_what_runs_is_told_when_the_order_is_taken(tmp_path: Path) -> None:
     }
     orders.update_accepted(b"the next order", {"order": view, "floors": vars(Floors(1, 3))})
     loop.close()
-    assert relay.told == [("begin", ["floors"]), ("proceed", newer.digest)]
+    assert relay.told == [("begin", ["floors", "folder"]), ("proceed", newer.digest)]
