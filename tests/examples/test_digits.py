@@ -188,6 +188,12 @@ def test_kept_fp32_is_not_slower() -> None:
     assert judged(*GOOD, kept)["nothing that ships is slower than its fp32"].holds
 
 
+def test_a_tie_is_not_slower() -> None:
+    """Two files that compute the same differ by what the clock can tell."""
+    tie = replace(found(), speed_up=(0.99, 0.97, 1.01))
+    assert judged(*GOOD, case("mobile", tie))["nothing that ships is slower than its fp32"].holds
+
+
 def test_slow_demo_fails_its_demand() -> None:
     """Twelve seconds for the demo's net."""
     assert not judged(*GOOD, watch_s=12.1)["the demo's net compiles for three boards"].holds
