@@ -52,11 +52,11 @@ Worker → supervisor
 
 Supervisor → update process (`python -m outrider_agent.update`)
 
-    begin {floors, current, folder, server, encrypt} + blob
+    begin {floors, folder, server, encrypt} + blob
                                                what update.json holds, where the bytes come from ("" for the broker; the
-                                               server is asked second), whether layers are sealed; the raw order envelope
+                                               server is asked second), whether layers are sealed; the raw order
     message {topic} + blob                     a message of a subscribed topic arrived
-    proceed {}                                 the accepted order is durable in update.json: go on
+    proceed {current}                          the accepted order is durable in update.json: go on; what runs then
     stop {}                                    leave; what was fetched stays for the next run
 
 Update process → supervisor
