@@ -53,8 +53,8 @@ Worker → supervisor
 Supervisor → update process (`python -m outrider_agent.update`)
 
     begin {floors, current, folder, server, encrypt} + blob
-                                               what update.json holds, where the bytes come from ("" for the broker; the
-                                               server is asked second), whether layers are sealed; the raw order envelope
+                                               what update.json holds, where the bytes come from ("" for the broker;
+                                               the server is asked second), whether layers are sealed; the raw order
     message {topic} + blob                     a message of a subscribed topic arrived
     proceed {}                                 the accepted order is durable in update.json: go on
     stop {}                                    leave; what was fetched stays for the next run
