@@ -6,7 +6,7 @@ size caps → trust refresh → director and epoch → signature → audience �
 1. Nothing is downloaded for an order that was not accepted, and nothing is loaded that was not verified whole.
 2. Every refusal is a named error with a hint; whatever fails, what runs goes on running.
 3. Metadata that does not fit together is fetched once more before it is called untrusted: the two retained messages
-   may have been published between our two subscriptions.
+   may have been published between our two subscriptions, or more roots have been made than one run follows.
 4. Where the bytes come from (`sources`) changes no check: an order that was carried here in a folder passes the same.
 5. The time of a clock that stands before this agent was built is not believed: the last verified order's counts then.
 """
@@ -136,15 +136,14 @@ class Update:
         return order, proceed.fields["current"]
 
     def _refresh(self, task: Task, claimed: Order) -> Trusted:
-        if task.folder:  # its files do not change under us
-            return self._fetch_trust(task, claimed)
         try:
             trusted = self._fetch_trust(task, claimed)
-            if trusted.target is not None:
+            if trusted.target is not None or task.folder:
                 return trusted
         except ProtocolError:
             pass  # rule 3: once more, and then it counts
-        self._courier.pause(AGAIN_S)
+        if not task.folder:  # whose files do not change under us
+            self._courier.pause(AGAIN_S)
         return self._fetch_trust(task, claimed)
 
     def _fetch_trust(self, task: Task, claimed: Order) -> Trusted:

@@ -30,36 +30,38 @@ class Source(Protocol):
 
 
 class EitherSource:
-    """Asks the first source, and the second for what the first cannot give now."""
+    """Asks the first source, and the second for what the first cannot give; who failed once is not waited for again."""
 
     def __init__(self, first: Source, second: Source) -> None:
         self._first, self._second = first, second
+        self._no_documents: CannotRefreshError | None = None
+        self._no_chunks: StalledError | None = None
 
     def document(self, name: str, limit_bytes: int) -> bytes | None:
         """See `Source`; where neither answers, the first one's error is raised."""
-        try:
-            return self._first.document(name, limit_bytes)
-        except CannotRefreshError as error:
-            return self._from_second(name, limit_bytes, error)
-
-    def _from_second(self, name: str, limit_bytes: int, error: CannotRefreshError) -> bytes | None:
+        if self._no_documents is None:
+            try:
+                return self._first.document(name, limit_bytes)
+            except CannotRefreshError as error:
+                self._no_documents = error
         try:
             return self._second.document(name, limit_bytes)
         except CannotRefreshError:
-            raise error from None
+            raise self._no_documents from None
 
     def chunks(self, hex_digest: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """See `Source`."""
+        """See `Source`; where neither answers, the first one's error is raised."""
         missing = dict.fromkeys(numbers)
+        if self._no_chunks is None:
+            try:
+                for number, data in self._first.chunks(hex_digest, numbers):
+                    missing.pop(number, None)
+                    yield number, data
+            except StalledError as error:
+                self._no_chunks = error
+            else:
+                return
         try:
-            for number, data in self._first.chunks(hex_digest, numbers):
-                missing.pop(number, None)
-                yield number, data
-        except StalledError as error:
-            yield from self._rest(hex_digest, list(missing), error)
-
-    def _rest(self, hex_digest: str, numbers: Sequence[int], error: StalledError) -> Iterator[tuple[int, bytes]]:
-        try:
-            yield from self._second.chunks(hex_digest, numbers)
+            yield from self._second.chunks(hex_digest, list(missing))
         except StalledError:
-            raise error from None
+            raise self._no_chunks from None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from outrider_agent.supervisor.lock import in_turn
+from outrider_agent.update import trust_file
 from outrider_protocol import ids, limits, topics, trust
 from outrider_protocol import order as protocol_order
 from outrider_protocol.order import Audience, Order
@@ -231,3 +234,70 @@ def test_update_processes_take_turns(device: Device) -> None:
     thread.join(10)
     mine.join(20)
     assert answers == ["staged"]
+
+
+def at_time(monkeypatch: pytest.MonkeyPatch, year: int) -> None:
+    moment = dt.datetime(year, 1, 1, tzinfo=dt.timezone.utc)
+    monkeypatch.setattr("outrider_agent.update.process.time.time_ns", lambda: int(moment.timestamp() * 1e9))
+
+
+def test_a_clock_at_1970_is_not_believed(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-TRF-4: a device without a clock takes today's order, and metadata that expired before its floor never."""
+    artifact = device.artifact("1.0")
+    today = order_of(artifact)
+    order = device.trust.order(today)
+    device.trust.expires_s = -3600
+    expired = device.trust.messages()
+    device.trust.expires_s = 7 * 86_400
+    device.publish()
+    at_time(monkeypatch, 1970)
+    assert device.update(order).op == "staged"
+    accepted = device.accepted()
+    assert accepted is not None
+    fresh = Device(device.directory / "other")
+    fresh.trust, fresh.floors = device.trust, trust.Floors(1, 0, today.iat_ms, "")
+    trust_file.begin(fresh.paths.trust, fresh.trust.roots[1], fresh.disk)
+    fresh.supply.messages = {**device.supply.messages, **expired}
+    assert fresh.update(order).fields["error"] == "TrustExpiredError"
+
+
+def test_a_clock_at_2099_is_told(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-TRF-4: everything has expired then: the error says to compare the clocks, and ends nothing."""
+    artifact = device.artifact("1.0")
+    at_time(monkeypatch, 2099)
+    said = device.update(device.trust.order(order_of(artifact)))
+    assert (said.fields["error"], said.fields["state"]) == ("TrustExpiredError", None)
+    assert "clock" in said.fields["hint"]
+
+
+def test_the_server_gives_what_the_broker_does_not(device: Device) -> None:
+    """AGT-SRC-6: with [server] url an update goes on by HTTP, documents and chunks."""
+    artifact = device.artifact("1.0")
+    messages, device.supply.messages = device.supply.messages, {}
+    files = {f"/api/v1/trust/{_name(topic)}": data for topic, data in messages.items() if "/trust/" in topic}
+    for topic, data in messages.items():
+        if topic.startswith("o1/blob/"):
+            path = f"/api/v1/blobs/sha256:{topic.split('/')[2]}"
+            files[path] = files.get(path, b"") + data
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = files.get(self.path, b"")
+            self.send_response(404 if not data else 206 if self.headers.get("Range") else 200)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        envelope = device.trust.order(order_of(artifact))
+        assert device.update(envelope, server=f"http://127.0.0.1:{server.server_address[1]}").op == "staged"
+        server.shutdown()
+    assert device.update(device.trust.order(order_of(artifact, seq=2))).op == "staged"
+
+
+def _name(topic: str) -> str:
+    kind = topic.removeprefix("o1/trust/")
+    return f"{kind[6:]}.root.json" if kind.startswith("roots/") else f"{kind}.json"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from outrider_agent.durable import Durable, Operation
+from outrider_agent.errors import AgentError
 from outrider_agent.update import trust_file
 from outrider_agent.update.bundle import Bundle
 from outrider_agent.update.errors import (
@@ -20,9 +24,9 @@ from outrider_agent.update.errors import (
     UntrustedMetadataError,
 )
 from outrider_agent.update.trust_store import Trusted, TrustStore
-from outrider_protocol import signing, topics
+from outrider_protocol import limits, signing, topics
 from outrider_protocol.director import DIRECTOR_TARGET
-from outrider_protocol.errors import MalformedError
+from outrider_protocol.errors import MalformedError, ProtocolError
 from outrider_protocol.messages import TrustOnline
 from tests.agent.supervisor.house import Trust
 from tests.agent.update.kit import Given
@@ -236,3 +240,67 @@ def test_what_a_killed_run_left_is_swept(house: House) -> None:
     assert left.exists()
     trust_file.sweep(house.file.parent)
     assert [path.name for path in house.file.parent.iterdir()] == ["trusted.json"]
+
+
+def test_more_roots_than_one_run_follows(house: House) -> None:
+    """AGT-TRF-5: each run goes on from the root that the last one reached: a very long chain takes two."""
+    for _ in range(limits.ROOT_ROTATIONS + 9):
+        house.trust.new_root()
+    house.trust.keys["timestamp"] = signing.generate()
+    house.trust.new_root()
+    with pytest.raises(UntrustedMetadataError):
+        house.refresh(house.bundle())
+    assert house.store.root_version() == limits.ROOT_ROTATIONS + 1
+    assert house.refresh(house.bundle()).target is not None
+    assert house.store.root_version() == limits.ROOT_ROTATIONS + 11
+
+
+TOPICS = (topics.TRUST_ONLINE, topics.trust_model("har"), topics.trust_root(2))
+
+
+def flipped(data: bytes, at: int, to: int) -> bytes:
+    at %= len(data)
+    return data[:at] + bytes([to]) + data[at + 1 :]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    topic=st.sampled_from(TOPICS),
+    change=st.one_of(
+        st.tuples(st.just("byte"), st.integers(0, 10**6), st.integers(0, 255)),
+        st.tuples(st.just("cut"), st.integers(0, 10**6), st.just(0)),
+        st.tuples(st.just("junk"), st.integers(0, 5), st.just(0)),
+    ),
+)
+def test_whatever_is_offered_ends_in_a_named_error(hostile: House, topic: str, change: tuple[str, int, int]) -> None:
+    """AGT-TRF-6: any change of any document is refused by name or harmless; the trust file stays whole, floors hold."""
+    kind, at, to = change
+    data = NEWS[topic]
+    junk = (b"", b"null", b"[" * 100_000, b'{"signed":' * 5000, b"\xff\xfe", b'{"a":1e999}')
+    offered = flipped(data, at, to) if kind == "byte" else data[: at % len(data)] if kind == "cut" else junk[at]
+    hostile.file.write_bytes(BEFORE[0])
+    with suppress(AgentError, ProtocolError):
+        hostile.refresh(hostile.bundle({**NEWS, topic: offered}))
+    kept = trust_file.load(hostile.file)
+    was = trust_file.decode(BEFORE[0])
+    for role in ("root", "timestamp", "snapshot", "targets"):
+        assert version(kept, role) >= version(was, role)
+
+
+NEWS: dict[str, bytes] = {}
+BEFORE: list[bytes] = []
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """A device with a trusted set, and the news that are changed on the way."""
+    made = House(tmp_path_factory.mktemp("hostile"))
+    made.refresh(made.bundle())
+    BEFORE[:] = [made.file.read_bytes()]
+    made.trust.new_root()
+    NEWS.update(made.trust.messages())
+    return made
+
+
+def version(kept: dict[str, bytes], role: str) -> int:
+    return int(json.loads(kept[f"{role}.json"])["signed"]["version"])
