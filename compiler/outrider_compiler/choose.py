@@ -98,7 +98,7 @@ def _precision(item: Figures, profile: Profile) -> Iterator[str]:
 def _sharing(item: Figures, profile: Profile) -> Iterator[str]:
     if profile.load.mode == "mmap" and item.name != BASELINE and not item.quantized_share:
         yield (
-            f"computes in float from smaller weights, which the engine unfolds into each worker's own memory: "
+            "computes in float from smaller weights, which the engine unfolds in the memory of each worker: "
             f"{profile.name} maps weights so that workers share them"
         )
 

@@ -173,7 +173,7 @@ def test_a_board_of_integers_runs_no_float() -> None:
 def test_smaller_weights_are_no_gain_where_they_are_shared() -> None:
     """CMP-CHO-8: a form that computes in float from smaller weights is refused where workers map them."""
     stored = changed(INT8, name="int8_weight", quantized_share=0.0, latency_ratio=1.0)
-    assert "each worker's own memory" in refusals_of(stored, BASE, GATE, FREE)[0]
+    assert "in the memory of each worker" in refusals_of(stored, BASE, GATE, FREE)[0]
     copied = replace(FREE, load=Load("default"))
     choice = choose([BASE, stored], GATE, copied)
     assert choice is not None

@@ -26,8 +26,23 @@ from outrider_protocol import ids, manifest
 from outrider_protocol.manifest import Config
 from tests.agent.worker.kit import RunningWorker, Settings, body, listen, start_worker
 from tests.compiler.conftest import Kit
-from tests.compiler.test_litert import ARCHITECTURE
 
+ARCHITECTURE = """
+import torch
+from torch import nn
+
+def make():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv1d(6, 16, 5, stride=2), nn.Linear(16, 4)
+
+        def forward(self, x):
+            embedding = torch.relu(self.conv(x.transpose(1, 2))).mean(2)
+            return torch.softmax(20 * self.head(embedding - 0.8), 1), embedding
+    torch.manual_seed(0)
+    return Net()
+"""
 STEPS, CHANNELS, HIDDEN = 40, 4, 48
 OUTPUT = {"regression": "value", "anomaly": "score"}
 

@@ -57,6 +57,7 @@ def board(profile: Profile) -> Json:
         "threads": profile.threads,
         "verified_on_hardware": profile.verified_on_hardware,
         "integers_alone": profile.int8.full,
+        "shares_weights": profile.load.mode == "mmap",
         "budgets": dict(vars(profile.budgets)),
     }
 

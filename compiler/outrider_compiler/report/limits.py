@@ -41,6 +41,7 @@ def limits(candidate: Json, candidates: list[Json], gate: Json, board: Json) -> 
     compared = candidate["name"] != BASELINE and not board["integers_alone"]
     parts = (
         _integers(candidate, board),
+        _sharing(candidate, board),
         _closeness(candidate, gate),
         _quality(candidate, base, gate),
         _slices(candidate, gate),
@@ -54,6 +55,12 @@ def _integers(item: Json, board: Json) -> Iterator[Limit]:
     if board["integers_alone"]:
         holds = item["precision"] not in FLOATS
         yield Limit("integers_alone", "arithmetic", item["precision"], "integers alone", holds)
+
+
+def _sharing(item: Json, board: Json) -> Iterator[Limit]:
+    if board["shares_weights"] and item["name"] != BASELINE:
+        share = item["quantized_share"]
+        yield Limit("shares_weights", "layers on integers", f"{share:.0%}", "> 0 where weights are shared", share > 0)
 
 
 def _closeness(item: Json, gate: Json) -> Iterator[Limit]:

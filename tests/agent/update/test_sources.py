@@ -152,8 +152,8 @@ def test_the_broker_is_asked_by_windows(house: House) -> None:
             assert broker.document(documents.root(number), LIMIT) == house.documents[documents.root(number)]
         asked = [topic for topic in house.supply.asked if "/roots/" in topic]
         assert asked == [topics.trust_root(number) for number in range(2, 42)]
-        subscribed = [message.fields["topics"] for message in house.supply.said if message.op == "unsubscribe"]
-        assert len([wanted for wanted in subscribed if "/roots/" in wanted[0]]) == 2
+    subscribed = [message.fields["topics"] for message in house.supply.said if message.op == "unsubscribe"]
+    assert len([wanted for wanted in subscribed if "/roots/" in wanted[0]]) == 2
 
 
 def test_what_is_not_there(house: House) -> None:

@@ -20,6 +20,7 @@ from tests.compiler.report.reports import boards, candidates, gates
 # How each refusal of the choice begins or reads, and the limit that it speaks of.
 REFUSALS = {
     "integers_alone": r"computes in integers alone",
+    "shares_weights": r"computes in float from smaller weights",
     "sqnr_min_db": r"^signal-to-quantization-noise of ",
     "agreement_min": r"^agreement with the source",
     "primary_drop_max": r"^(accuracy|rmse) loses ",
@@ -67,13 +68,21 @@ def test_edges(n: int, drop: float, proxy: str, size: int, broken: set[str]) -> 
     part = {"slice": "site=a", "n": n, "judged": True, "drop": drop, "drop_upper": 1.0}
     base = {**_ITEM, "size_bytes": 1000}
     item = {**base, "name": "int8", "slices": [part], "proxy": proxy, "size_bytes": size, "latency_ratio": 0.5}
-    board = {"integers_alone": False, "budgets": {"size_bytes": 0, "memory_bytes": 0, "latency_us": 0}}
+    board = {
+        "integers_alone": False,
+        "shares_weights": False,
+        "budgets": {"size_bytes": 0, "memory_bytes": 0, "latency_us": 0},
+    }
     assert {limit.limit for limit in limits(item, [base, item], vars(Gate()), board) if not limit.holds} == broken
 
 
 def test_a_tie_names_the_first_output() -> None:
     """CMP-RPT-7: of equal outputs the first by name, in whatever order they are listed."""
-    board = {"integers_alone": False, "budgets": {"size_bytes": 0, "memory_bytes": 0, "latency_us": 0}}
+    board = {
+        "integers_alone": False,
+        "shares_weights": False,
+        "budgets": {"size_bytes": 0, "memory_bytes": 0, "latency_us": 0},
+    }
     for names in ("ab", "ba"):
         item = {**_ITEM, "sqnr_db": dict.fromkeys(names, 200.0)}
         assert "exact (a)" in [limit.measured for limit in limits(item, [item], vars(Gate()), board)]
@@ -93,7 +102,7 @@ def test_every_limit_of_the_gate_is_listed(release: Release) -> None:
 def test_a_budget_is_listed_where_there_is_one(name: str, most: int) -> None:
     """CMP-RPT-3: budgets of the profile stand beside the gate's limits, those that do not exist do not."""
     budgets = {"size_bytes": 0, "memory_bytes": 0, "latency_us": 0, name: most}
-    board = {"integers_alone": False, "budgets": budgets}
+    board = {"integers_alone": False, "shares_weights": False, "budgets": budgets}
     found = limits(_ITEM, [_ITEM], vars(Gate()), board)
     assert [limit.limit for limit in found if limit.limit.startswith("budget")] == [f"budget {name}"]
 
