@@ -58,7 +58,10 @@ check-types: $(READY)
 check-imports: $(READY)
 	@report=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$report"; exit 1; }; echo "$$report" | grep "^Contracts:"
 
-check-docs: $(READY)
+check-bench-reliability: $(READY) ## A thousand kill -9 while rollouts run (half an hour)
+	@mkdir -p bench-out; $(BIN)/python -m tests.e2e.kills $(ARGS) | tee bench-out/reliability.md
+
+docs: $(READY)
 	@$(BIN)/python -m pytest -q -m "not e2e" tests/docs
 
 format: $(READY) ## Put every file into its one form
@@ -87,6 +90,9 @@ bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the w
 
 bench-calibration: $(READY) ## What accuracy alone overlooks when calibration data is broken
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.calibration $(ARGS) | tee bench-out/calibration.md
+
+bench-reliability: $(READY) ## A thousand kill -9 while rollouts run (half an hour)
+	@mkdir -p bench-out; $(BIN)/python -m tests.e2e.kills $(ARGS) | tee bench-out/reliability.md
 
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
 	@$(BIN)/python -m docs.generate
@@ -119,4 +125,4 @@ $(READY): constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration docs setup setup-litert clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-reliability docs setup setup-litert clean help
