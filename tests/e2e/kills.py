@@ -242,7 +242,9 @@ class Trial:
                     f"{row['device']}: attested {row['attest_digest']}, succeeded {digest}"
                 )
             if current != digest or not self._answers_as(item, digest):
-                self.tally.false_successes.append(f"{row['device']}: runs {current}, answers {item.feeder.digest}")
+                said = f"{row['state']} {row['version']} {digest[7:15]} (epoch {row['epoch']}, seq {row['seq']})"
+                runs = f"runs {current}, answers {item.feeder.digest}"
+                self.tally.false_successes.append(f"{row['device']}: {said}; {runs}; {item.device.update_state()}")
 
     def _answers_as(self, item: Watched, digest: str) -> bool:
         try:
@@ -280,7 +282,7 @@ def table(tally: Tally, seed: int, took_s: float) -> str:
         ("inferences answered meanwhile", f"{tally.answers:,}", ""),
         ("bricks", f"**{len(tally.bricks)}**", "; ".join(tally.bricks)[:300]),
         ("lost floors", f"**{len(tally.lost_floors)}**", "; ".join(tally.lost_floors)[:300]),
-        ("false successes", f"**{len(tally.false_successes)}**", "; ".join(tally.false_successes)[:300]),
+        ("false successes", f"**{len(tally.false_successes)}**", "; ".join(tally.false_successes)[:3000]),
     ]
     lines = ["| what | number | detail |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]
     machine = f"Python {platform.python_version()}, {os.cpu_count()} CPUs"
