@@ -102,6 +102,9 @@ bench-at-rest: $(READY) ## Load time of a sealed model beside a plain one
 bench-compiler: $(READY) $(PEERS_READY) ## Three nets on the digits beside ONNX Runtime's quantizer, NNCF and ai-edge-quantizer
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.digits --peers $(PEERS) $(ARGS) | tee bench-out/compiler.md
 
+bench-reliability: $(READY) ## A thousand kill -9 while rollouts run (half an hour)
+	@mkdir -p bench-out; $(BIN)/python -m tests.e2e.kills $(ARGS) | tee bench-out/reliability.md
+
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
 	@$(BIN)/python -m docs.generate
 
@@ -141,4 +144,4 @@ $(PEERS_READY): constraints-bench.txt
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-verify bench-at-rest bench-compiler docs setup setup-litert setup-bench clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-verify bench-at-rest bench-compiler bench-reliability docs setup setup-litert setup-bench clean help
