@@ -5,7 +5,8 @@
    Around a layer norm nothing but convolutions and dense layers is: its variance in 8 bits cost 12 dB.
 2. At the model's ends floats stay floats. What prepares an input (a mean is subtracted, channels are scaled) reads it
    unrounded: 8 bits over channels of different units lose the small ones. An operator without weights that gives an
-   output is not rounded for it. A small dense layer gains nothing, and has its weights alone in 8 bits.
+   output is not rounded for it. A small dense layer, or (among norms, where it stands alone) a convolution with few
+   products per result, gains nothing and has its weights alone in 8 bits.
 3. An accelerator of integers alone (`full`) gets every operator in integers. Inputs and outputs stay float in every
    form; their QUANTIZE and DEQUANTIZE run on the host.
 4. `int8_dynamic` finds ranges at every inference; `int8_weight` computes in float; both need no calibration.
@@ -38,10 +39,10 @@ class Board:
 
 @dataclass(frozen=True)
 class Ends:
-    """Operators at the model's ends, by the quantizer's scope: those without weights, and small dense layers."""
+    """By the quantizer's scope: operators without weights at the model's ends, and light layers with their kind."""
 
     plain: tuple[str, ...]
-    dense: tuple[str, ...]
+    light: tuple[tuple[str, str], ...]
 
 
 def recipe(form: str, operators: Collection[str], board: Board, ends: Ends) -> Any:
@@ -96,5 +97,5 @@ def _leave_ends(manager: Any, ends: Ends) -> None:
             operation_name=TFLOperationName[ALL],
             algorithm_key=AlgorithmName.NO_QUANTIZE,
         )
-    for scope in ends.dense:
-        manager.add_weight_only_config(f"^{re.escape(scope)}$", TFLOperationName.FULLY_CONNECTED, 8)
+    for scope, kind in ends.light:
+        manager.add_weight_only_config(f"^{re.escape(scope)}$", TFLOperationName[kind], 8)

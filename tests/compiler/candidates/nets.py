@@ -92,7 +92,7 @@ def swishing() -> onnx.ModelProto:
     rng = np.random.default_rng(2)
     weights: list[onnx.TensorProto] = [array("axes", np.array([2, 3]))]
     nodes, before, at = [], 3, "x"
-    for i in range(4):
+    for i in range(6):
         weight = rng.normal(size=(CHANNELS, before, 3, 3)) * np.sqrt(2 / (9 * before))
         bias = (rng.normal(size=CHANNELS) * 0.2).astype(np.float32)
         weights += [array(f"c{i}.w", weight.astype(np.float32)), array(f"c{i}.b", bias)]
@@ -101,7 +101,7 @@ def swishing() -> onnx.ModelProto:
         before, at = CHANNELS, f"h{i}"
     weights += _dense("head", CHANNELS, CLASSES, rng)
     nodes += [
-        helper.make_node("Add", ["h2", "h3"], ["sum"], name="sum"),
+        helper.make_node("Add", ["h3", "h5"], ["sum"], name="sum"),
         helper.make_node("ReduceMean", ["sum", "axes"], ["embedding"], keepdims=0),
         helper.make_node("Gemm", ["embedding", "head.w", "head.b"], ["logits"], name="head"),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
