@@ -1,4 +1,4 @@
-"""One built pair of releases for the whole session, one fleet and one device a test."""
+"""Releases built once for the whole session, one fleet and one device a test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,23 @@ from tests.e2e.harness import Device, Fleet, build, running
 PADDING = 90_000  # 6.5 MB of weights: some fifty chunks, so that a download can be interrupted
 
 
+class Releases(dict[str, Path]):
+    """Version → OCI layout, built when it is asked for; 1.1 is large."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def __missing__(self, version: str) -> Path:
+        counter, padding = {"1.0": (1, 0), "1.1": (2, PADDING)}[version]
+        self[version] = build(self._directory, version, counter, padding=padding)
+        return self[version]
+
+
 @pytest.fixture(scope="session")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Version → OCI layout; 1.1 is large."""
-    directory = tmp_path_factory.mktemp("releases")
-    return {"1.0": build(directory, "1.0", 1), "1.1": build(directory, "1.1", 2, padding=PADDING)}
+    """Built once a session and process."""
+    return Releases(tmp_path_factory.mktemp("releases"))
 
 
 @pytest.fixture
