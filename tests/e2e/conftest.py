@@ -1,4 +1,4 @@
-"""One built pair of releases for the whole session, one fleet and one device a test."""
+"""Releases built once for the whole session, one fleet and one device a test."""
 
 import fcntl
 import os
