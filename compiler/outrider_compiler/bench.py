@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from outrider_compiler import measure, package
+from outrider_compiler import measure, package, quiet
 from outrider_compiler.candidate import Candidate
 from outrider_compiler.data import Array, Feeds
 from outrider_compiler.errors import LayoutError, UnsupportedModelError, UsageError
@@ -31,6 +31,7 @@ def bench(release: Release, profile: Profile, host: Host) -> Measured:
     reason = proxy_reason(host, profile, measure.BASELINE)
     if reason:
         raise UsageError(f"{profile.name}: {reason}", "Run this on the board itself, with the engine that it runs.")
+    quiet.libraries()
     release.verify()
     candidates = list(_candidates(release, profile.name))
     loaded = measure.load(candidates, profile)

@@ -3,7 +3,8 @@
 1. A candidate is refused for each limit of the gate or budget that it misses, with both numbers.
 2. A latency that is a proxy never decides alone: it takes a file of at most `PROXY_SIZE_RATIO` of fp32's as well, and a
    latency budget cannot be met by it.
-3. Of what remains, the Pareto front over size and latency; on it, the least size × latency.
+3. Of what remains, the Pareto front over size, latency and noise; on it, the least size × latency. Where others come
+   within `NEAR` of it, which timings do not tell apart, the one of least noise.
 4. Nothing but fp32 remaining means fp32, and the reason says what each other candidate measured.
 5. Where workers share mapped weights, a file of smaller weights that the engine unfolds at loading is no gain.
 6. A board that computes in integers alone cannot run fp32: there it is only what the others are compared with.
@@ -23,6 +24,7 @@ from outrider_compiler.request import Gate
 from outrider_profiles import Profile
 
 PROXY_SIZE_RATIO: Final = 0.75
+NEAR: Final = 1.05
 EPSILON: Final = 1e-9
 FLOATS: Final = frozenset({"fp32", "fp16"})
 ON_THE_BOARD: Final = "run `outrider-compiler bench` on the board and build with --measured"
@@ -46,7 +48,8 @@ def choose(figures: list[Figures], gate: Gate, profile: Profile) -> Choice | Non
     if not admitted:
         return None
     front = [item for item in admitted if not any(_dominates(other, item) for other in admitted)]
-    best = min(front, key=lambda item: item.size_bytes * item.timing.latency_ratio)
+    least = min(map(_cost, front))
+    best = min((item for item in front if _cost(item) <= NEAR * least), key=lambda item: (-_closest(item), _cost(item)))
     return Choice(best.name, _reason(best, base, figures, refusals), refusals, tuple(item.name for item in front))
 
 
@@ -177,9 +180,21 @@ def _proxy_words(proxy: str) -> str:
     return f"; even {proxy}" if proxy.startswith("measured with ") else f"; {proxy}" if proxy else ""
 
 
+def _cost(item: Figures) -> float:
+    return item.size_bytes * item.timing.latency_ratio
+
+
+def _closest(item: Figures) -> float:
+    """Signal to noise of the worst output in dB."""
+    return min(item.quality.sqnr_db.values(), default=0.0)
+
+
 def _dominates(other: Figures, item: Figures) -> bool:
-    mine, others = (item.size_bytes, item.timing.latency_ratio), (other.size_bytes, other.timing.latency_ratio)
-    return others[0] <= mine[0] and others[1] <= mine[1] and others != mine
+    def axes(figures: Figures) -> tuple[float, float, float]:
+        return figures.size_bytes, figures.timing.latency_ratio, -_closest(figures)
+
+    mine, others = axes(item), axes(other)
+    return others != mine and all(theirs <= own for theirs, own in zip(others, mine, strict=True))
 
 
 def _reason(best: Figures, base: Figures, figures: list[Figures], refusals: dict[str, list[str]]) -> str:

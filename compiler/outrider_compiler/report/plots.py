@@ -104,11 +104,13 @@ def _says(item: Json) -> str:
 
 
 def staircase(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """From point to point to the right, then down: what lies above the line is worse than a point on it."""
+    """From point to point to the right, then down: what lies above the line is larger or slower than a point on it."""
     corners: list[tuple[float, float]] = []
-    for x, y in sorted(set(points)):
-        corners += [(x, corners[-1][1])] if corners else []
-        corners.append((x, y))
+    for x, y in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not corners:
+            corners.append((x, y))
+        elif y > corners[-1][1]:
+            corners += [(x, corners[-1][1]), (x, y)]
     return corners
 
 

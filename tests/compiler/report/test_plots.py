@@ -56,13 +56,14 @@ def test_nine_candidates_all_have_their_names(width: int) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1))
 def test_the_front_is_a_staircase(points: list[tuple[float, float]]) -> None:
-    """CMP-RPT-5: the line goes right and down alone, and through every point of a front."""
-    front = [p for p in points if not any(o[0] <= p[0] and o[1] <= p[1] and o != p for o in points)]
-    corners = plots.staircase(front)
+    """CMP-RPT-5: the line goes right and down alone, through every point of a front and past all others."""
+    front = [p for p in points if not any(o[0] <= p[0] and o[1] >= p[1] and o != p for o in points)]
+    corners = plots.staircase(points)
     assert set(front) <= set(corners)
     for (x, y), (after_x, after_y) in itertools.pairwise(corners):
         assert (x == after_x) != (y == after_y)
         assert after_x >= x
+        assert after_y >= y
 
 
 @given(st.lists(st.floats(0, 1e308), min_size=1))
