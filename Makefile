@@ -28,6 +28,7 @@ ARGS ?=
 # process compiles all it imports at each start.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
+export ORT_DISABLE_TELEMETRY := 1
 export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -9,7 +9,8 @@ Rules (docs/spec/local-api.md):
   provider that this machine lacks is passed over, and the engine says which ones it runs on.
 - A preprocess layer is executed here, so that golden vectors, applications, shadow and drift monitor all speak raw; an
   artifact without one pays nothing for it.
-- Heavy packages are imported when an engine of that name is loaded.
+- Heavy packages are imported when an engine of that name is loaded. ONNX Runtime would keep a device id and report
+  home from the moment it is imported: it is told not to.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _LOG: Final = logging.getLogger(__name__)
 HASH_BLOCK_BYTES: Final = 1024 * 1024
 ORT_SUFFIX: Final = ".ort"
 CPU: Final = "CPUExecutionProvider"
+NO_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
 
 class Engine(Protocol):
@@ -132,6 +134,7 @@ def _ort_errors() -> tuple[type[Exception], ...]:
 
 
 def _load_onnx(artifact: Artifact) -> tuple[Engine, str]:
+    os.environ[NO_TELEMETRY] = "1"
     try:
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -31,6 +32,16 @@ def test_probe_loads_checks_and_attests(tmp_path: Path, mode: str) -> None:
     assert (status, told["ok"], told["digest"], told["checked"]) == (0, True, digest, 8)
     assert told["latency_us"] > 0
     assert len(told["model_sha256"]) == 64
+
+
+def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
+    """AGT-WRK-10: a worker leaves the home folder empty, where ONNX Runtime would keep its device id."""
+    write_artifact(tmp_path / "a", Spec())
+    (home := tmp_path / "home").mkdir()
+    kept = {name: value for name, value in os.environ.items() if name not in {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}}
+    command = [sys.executable, "-m", "outrider_agent.worker", "--artifact", str(tmp_path / "a"), "--model", "har"]
+    subprocess.run([*command, "--role", "probe"], check=True, capture_output=True, env={**kept, "HOME": str(home)})
+    assert list(home.rglob("*")) == []
 
 
 @pytest.mark.parametrize(
