@@ -55,6 +55,13 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class SigningConfig:
+    """`home` is that of a signer which another user runs (`outrider-fleet signer`); empty: `up` starts one here."""
+
+    home: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """The runner that `up` starts; how to train each model stands in `training.toml`, the runner's own file."""
 
@@ -70,6 +77,7 @@ class FleetConfig:
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    signing: SigningConfig = field(default_factory=SigningConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -78,6 +86,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "broker": BrokerConfig,
     "store": StoreConfig,
     "engine": EngineConfig,
+    "signing": SigningConfig,
     "training": TrainingConfig,
 }
 
@@ -125,9 +134,19 @@ def _typed(value: Any, default: Any, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Home:
-    """The server's directory."""
+    """The server's directory; `signing` is that of a signer which runs as another user."""
 
     path: Path
+    signing: Path | None = None
+
+    @property
+    def signer(self) -> Path:
+        """Where the signer's keys, metadata and socket are."""
+        return self.signing or self.path
+
+    def configured(self, config: FleetConfig) -> "Home":
+        """The same home, with what its fleet.toml says of the signer's."""
+        return Home(self.path, Path(config.signing.home)) if config.signing.home else self
 
     @property
     def config(self) -> Path:
@@ -152,7 +171,7 @@ class Home:
     @property
     def trust(self) -> Path:
         """The TUF repository."""
-        return self.path / "trust"
+        return self.signer / "trust"
 
     @property
     def ca(self) -> Path:

@@ -24,7 +24,7 @@ from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.files import private_directory
 from outrider_fleet.server.periodic import Periodic
 from outrider_fleet.server.publisher import LinkPublisher
-from outrider_fleet.signing.process import SignerProcess
+from outrider_fleet.signing.process import ForeignSigner, SignerProcess
 from outrider_fleet.store import releases
 from outrider_protocol import ids
 
@@ -51,7 +51,7 @@ class Parts:
         home, config = fleet.home, fleet.config.broker
         hosts = tuple(dict.fromkeys((config.advertise_host, config.host, "127.0.0.1", "localhost")))
         chain, key = authority.issue_server(hosts).write(private_directory(home.broker), "server")
-        self.signer = SignerProcess(home.path)
+        self.signer = SignerProcess(home.path) if home.signing is None else ForeignSigner(home.signing)
         self.broker = EmbeddedBroker(
             home.broker,
             ServerTls(chain, key, home.ca / "ca.pem"),
@@ -111,7 +111,7 @@ class Parts:
         return {
             "broker": self.link.connected,
             "broker_restarts": self.broker.restarts,
-            "signer": self.signer.pid is not None,
+            "signer": self.signer.alive,
             "ingest": vars(self.ingest.counts),
         }
 

@@ -45,8 +45,8 @@ def serve(home: Path, *, http_port: int | None = None, mqtt_port: int | None = N
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn takes them while it runs, and raises them again afterwards
-    place = Home(home)
-    config = configuration.load(place.config)
+    config = configuration.load(Home(home).config)
+    place = Home(home).configured(config)
     with ExitStack() as stack:
         stack.enter_context(_only_one(place))
         listener = stack.enter_context(_listen(config, http_port))

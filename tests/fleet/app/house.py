@@ -22,8 +22,8 @@ from outrider_fleet.app.publish_release import Upload
 from outrider_fleet.config import FleetConfig, Home
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.signing import ceremony
-from outrider_fleet.signing.ceremony import Offline
 from outrider_fleet.signing.client import SignerClient
+from outrider_fleet.signing.offline import Offline
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.signing.server import Signer
 from outrider_fleet.store.database import open_database
