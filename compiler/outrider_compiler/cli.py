@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -172,16 +173,22 @@ def profiles(name: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("directory", type=PATH)
-@click.option("--key", required=True, type=PATH, help="The release pipeline's private key (PKCS#8 PEM, Ed25519).")
+@click.option("--key", required=True, metavar="PLACE", help="The pipeline's private key: a file, or pkcs11: address.")
 @click.option("--metadata", type=PATH, help="The model's current role; left out for the first release.")
+@click.option("--start-over", is_flag=True, help="List this release alone: after a pipeline's key was stolen.")
 @click.option("--out", required=True, type=PATH, help="Where to write the new role.")
-def sign(directory: Path, key: Path, metadata: Path | None, out: Path) -> None:
-    """List a release in the model's delegated TUF role, signed with the pipeline's key."""
+def sign(directory: Path, key: str, metadata: Path | None, out: Path, *, start_over: bool) -> None:
+    """List a release in the model's delegated TUF role, signed with the pipeline's key.
+
+    Its passphrase comes from OUTRIDER_PASSPHRASE_FILE or OUTRIDER_PASSPHRASE, a token's PIN from OUTRIDER_PIN_FILE or
+    OUTRIDER_PIN.
+    """
     from outrider_compiler import publishing
     from outrider_compiler.release import Release
 
     current = read(metadata) if metadata else None
-    data = publishing.sign(Release.open(directory), key, current, publishing.utc_now())
+    now = publishing.utc_now()
+    data = publishing.sign(Release.open(directory), key, current, now, os.environ, start_over=start_over)
     write_atomically(out, data)
     click.echo(str(out))
 
