@@ -92,11 +92,16 @@ def follow(last: Link, entry: Entry) -> Link:
 
 @dataclass(frozen=True)
 class Abandoned:
-    """A signed end that a restored backup had not: entries after `kept_seq` up to `seq` are lost."""
+    """A signed end that a restored backup had not: entries after `kept_seq` up to `seq` are lost since `at_ms`."""
 
     seq: int
     hash: str
     kept_seq: int
+    at_ms: int
+
+    def covers(self, head: Head) -> bool:
+        """Whether a head was signed for entries that are lost."""
+        return head.at_ms <= self.at_ms and head.seq > self.kept_seq
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Head:
         fields = Fields(canonical.decode(payload, limits.AUDIT_HEAD_BYTES, "audit head"), "audit head")
         fields.versioned(frozenset({"v", *cls.__dataclass_fields__}))
         given_up = tuple(
-            Abandoned(item.integer("seq"), item.text("hash"), item.integer("kept_seq"))
+            Abandoned(item.integer("seq"), item.text("hash"), item.integer("kept_seq"), item.integer("at_ms"))
             for item in fields.objects("abandoned")[:ABANDONED]
         )
         return cls(fields.text("fleet"), fields.integer("seq"), fields.text("hash"), fields.integer("at_ms"), given_up)

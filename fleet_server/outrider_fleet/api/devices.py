@@ -46,9 +46,9 @@ def trust_file(name: str, given: Given) -> Response:
 
 
 @router.post("/trust/refresh")
-def refresh_trust(given: Given, _caller: Operator) -> Answer:
+def refresh_trust(given: Given, caller: Operator) -> Answer:
     """Sign on top of a ceremony and publish."""
-    distribute.publish_trust(given.fleet)
+    distribute.refresh_trust(given.fleet, caller.actor)
     return {"refreshed": True}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from outrider_fleet.app.actor import Actor
 from outrider_fleet.app.fleet import Change, Fleet
 from outrider_fleet.errors import InvalidRequestError, UnauthenticatedError
 from outrider_fleet.store import devices, sql
@@ -20,20 +21,27 @@ DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a kind of token, and its name."""
+    """Who asks: a kind of token, its name and id, and the digest of the request."""
 
     kind: str
     name: str
+    token: str | None = None
+    request_sha256: str | None = None
 
     @property
-    def actor(self) -> str:
+    def actor(self) -> Actor:
         """How the audit log names the caller."""
-        return f"{self.kind}:{self.name}"
+        return Actor(f"{self.kind}:{self.name}", self.token, self.request_sha256)
 
 
 def hashed(token: str) -> str:
     """How a token is stored."""
     return sha256(token.encode()).hexdigest()
+
+
+def token_id(token_sha256: str) -> str:
+    """How the audit log names a token: enough to tell it from others, nothing to use it with."""
+    return token_sha256[:12]
 
 
 def create(
@@ -55,8 +63,10 @@ def create(
     text = _text(fleet, kind)
     with fleet.change() as change:
         row = {"token_sha256": hashed(text), "kind": kind, "name": name, "device": device}
-        sql.insert(change.connection, tokens, {**row, **_life(change, kind, ttl_s)})
-        change.audit(actor, "token.create", f"{kind}:{device or name}")
+        life = _life(change, kind, ttl_s)
+        sql.insert(change.connection, tokens, {**row, **life})
+        made = {"token": token_id(hashed(text)), "expires_ms": life["expires_ms"]}
+        change.audit(actor, "token.create", f"{kind}:{device or name}", made)
     return text
 
 
@@ -79,4 +89,4 @@ def authenticate(fleet: Fleet, text: str) -> Caller:
         raise UnauthenticatedError("the token is not known")
     if row["expires_ms"] is not None and row["expires_ms"] <= fleet.clock_ms():
         raise UnauthenticatedError("the token has expired")
-    return Caller(str(row["kind"]), str(row["name"]))
+    return Caller(str(row["kind"]), str(row["name"]), token_id(row["token_sha256"]))

@@ -72,7 +72,7 @@ def trust_delegate(server: Connection, *, model: str, public: tuple[str, ...], k
 
     found = told(lambda: [public_from(place, secrets()) for place in public])
     told(lambda: ceremony.delegate(server.home, keys, model, *found))
-    emit({"model": model, "keyids": [key.keyid for key in found]}, as_json=as_json)
+    _tell(server, "delegate", model, {"model": model, "keyids": [key.keyid for key in found]}, as_json=as_json)
 
 
 @trust.command("revoke")
@@ -86,7 +86,7 @@ def trust_revoke(server: Connection, *, model: str, keyids: tuple[str, ...], key
     from outrider_fleet.signing import ceremony
 
     left = told(lambda: ceremony.revoke(server.home, keys, model, keyids))
-    emit({"model": model, "keyids": left}, as_json=as_json)
+    _tell(server, "revoke", model, {"model": model, "keyids": left}, as_json=as_json)
 
 
 @trust.command("rotate")
@@ -106,7 +106,7 @@ def trust_rotate(server: Connection, /, *, role: str, keys: Offline, as_json: bo
     """
     from outrider_fleet.cli import rotating
 
-    emit(rotating.rotate(server.home, role, keys, given), as_json=as_json)
+    _tell(server, "rotate", role, rotating.rotate(server.home, role, keys, given), as_json=as_json)
 
 
 @trust.command("renew")
@@ -118,7 +118,7 @@ def trust_renew(server: Connection, *, role: str, keys: Offline, as_json: bool) 
     """Sign ROLE anew before it expires, its keys unchanged."""
     from outrider_fleet.cli import rotating
 
-    emit(rotating.renew(server.home, role, keys), as_json=as_json)
+    _tell(server, "renew", role, rotating.renew(server.home, role, keys), as_json=as_json)
 
 
 @trust.command("prepare")
@@ -130,7 +130,7 @@ def trust_prepare(server: Connection, *, role: str, file: Path, as_json: bool) -
     """Make the next key of ROLE here, and its public half in FILE for `trust rotate --public` elsewhere."""
     from outrider_fleet.cli import rotating
 
-    emit(rotating.prepare(server.home, role, file), as_json=as_json)
+    _tell(server, "prepare", role, rotating.prepare(server.home, role, file), as_json=as_json)
 
 
 @trust.command("adopt")
@@ -141,7 +141,7 @@ def trust_adopt(server: Connection, *, folder: Path, as_json: bool) -> None:
     """Take over what was signed elsewhere: FOLDER is the `trust` of a copy of this home. Nothing goes back."""
     from outrider_fleet.signing import adoption
 
-    emit(told(lambda: adoption.adopt(server.home, folder)), as_json=as_json)
+    _tell(server, "adopt", str(folder), told(lambda: adoption.adopt(server.home, folder)), as_json=as_json)
 
 
 @trust.command("floor")
@@ -155,7 +155,7 @@ def trust_floor(server: Connection, *, model: str, counter: int, keys: Offline, 
     from outrider_fleet.signing import ceremony
 
     floors = told(lambda: ceremony.set_floor(server.home, keys, model, counter))
-    emit(floors.min_counter, as_json=as_json)
+    _tell(server, "floor", model, floors.min_counter, as_json=as_json)
 
 
 @trust.command("status")
@@ -178,6 +178,14 @@ def trust_status(server: Connection, *, as_json: bool) -> None:
     click.echo(f"audit: keys {_short(said['audit']['keyids']) or 'none'}\nfloors: {floors or 'none'}")
     for item in said["due"]:
         click.echo(f"due: {item['role']}: {item['why']}: {item['command']}")
+
+
+def _tell(server: Connection, ceremony: str, what: str, result: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a ceremony led to, and record it on a home that has an audit log."""
+    from outrider_fleet.cli import recording
+
+    recording.record(server.home, f"trust.{ceremony}", what, result)
+    emit(result, as_json=as_json)
 
 
 def _short(keyids: list[str]) -> str:

@@ -5,6 +5,8 @@
 """
 
 import json
+import os
+import pwd
 import secrets
 import time
 from itertools import count
@@ -79,7 +81,16 @@ def initialise(directory: Path, fleet: str, offline: Offline, signer_home: Path 
 
 def _make_tokens(fleet: Fleet) -> None:
     for kind, path in (("operator", fleet.home.operator_token), ("runner", fleet.home.runner_token)):
-        write_private(path, tokens.create(fleet, kind, "local").encode())
+        write_private(path, tokens.create(fleet, kind, "local", actor=cli_user()).encode())
+
+
+def cli_user() -> str:
+    """How the audit log names whoever runs a command on the server's machine."""
+    uid = os.getuid()
+    try:
+        return f"cli:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"cli:{uid}"
 
 
 def compose(home: Home, config: FleetConfig, database: Database, authority: CertificateAuthority) -> Fleet:

@@ -14,12 +14,14 @@ from outrider_fleet.app import admission, clear_devices, close_loop, orders, rol
 from outrider_fleet.app.distribute import Distribution
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.app.ingest import Ingest
+from outrider_fleet.app.seal import Seal
 from outrider_fleet.broker.callout import Callout
 from outrider_fleet.broker.callout_thread import CalloutThread
 from outrider_fleet.broker.chunks import Warmer, chunk_count
 from outrider_fleet.broker.link import BrokerLink, ClientTls
 from outrider_fleet.broker.nats import EmbeddedBroker
 from outrider_fleet.broker.settings import ServerTls
+from outrider_fleet.errors import FleetError
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.files import private_directory
 from outrider_fleet.server.periodic import Periodic
@@ -30,6 +32,7 @@ from outrider_protocol import ids
 
 _log: Final = logging.getLogger(__name__)
 DISTRIBUTION_S: Final = 2.0
+SEAL_S: Final = 5.0
 WARMING_S: Final = 30.0
 
 
@@ -67,7 +70,8 @@ class Parts:
         )
         self.callout, self.allow = CalloutThread(callout), callout.allow
         self.ingest = Ingest(fleet)
-        self.distribution = Distribution(fleet)
+        self.distribution = Distribution(fleet, lambda: orders.republish(fleet))
+        self.seal = Seal(fleet)
         chain, key = authority.issue_fleet().write(home.broker, "fleet")
         self.link = BrokerLink(
             self.broker.mqtt_address,
@@ -80,6 +84,7 @@ class Parts:
             Periodic("engine", fleet.config.engine.tick_s, self._tick),
             Periodic("distribution", DISTRIBUTION_S, self.distribution.step),
             Periodic("warming", WARMING_S, self._choose_warm),
+            Periodic("seal", SEAL_S, self.seal.step),
         ]
         self._started, self._warm = ExitStack(), set[str]()
 
@@ -90,6 +95,7 @@ class Parts:
             for part in children:
                 part.start()
                 stack.callback(part.stop)
+            stack.callback(self._seal_all)
             self.link.start()
             stack.callback(self.link.stop)
             self.fleet.publisher = LinkPublisher(self.link)
@@ -113,11 +119,18 @@ class Parts:
             "broker_restarts": self.broker.restarts,
             "signer": self.signer.alive,
             "ingest": vars(self.ingest.counts),
+            "audit": self.seal.holds,
         }
 
     def pids(self) -> dict[str, int | None]:
         """Process ids of the children."""
         return {"signer": self.signer.pid, "broker": self.broker.pid}
+
+    def _seal_all(self) -> None:
+        try:
+            self.seal.step()
+        except FleetError as error:
+            _log.error("the audit log was not sealed: %s (%s)", error, error.hint)
 
     def _connected(self, connected: bool) -> None:
         if connected:

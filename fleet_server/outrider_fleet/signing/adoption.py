@@ -7,10 +7,8 @@
 
 from pathlib import Path
 
-from tuf.api.metadata import Root
-
 from outrider_fleet.signing.errors import RolledBackMetadataError
-from outrider_fleet.signing.repository import FLEET_FILES, TrustRepository, parse, verify_by
+from outrider_fleet.signing.repository import FLEET_FILES, TrustRepository
 from outrider_protocol.audit import AUDIT_TARGET
 
 
@@ -31,18 +29,10 @@ def adopt(home: Path, folder: Path) -> dict[str, int]:
 
 
 def _new_roots(ours: TrustRepository, theirs: TrustRepository) -> dict[str, bytes]:
-    former, offered, found = ours.root(), theirs.roots(), {}
-    if offered.get(former.version) != ours.read("root.json"):
-        raise RolledBackMetadataError(f"the folder does not hold this fleet's root v{former.version}")
-    for number in range(former.version + 1, theirs.root().version + 1):
-        metadata = parse(Root, theirs.read(f"{number}.root.json"), f"root v{number}")
-        for root in (former, metadata.signed):
-            verify_by(root, Root.type, metadata)
-        if metadata.signed.version != number:
-            raise RolledBackMetadataError(f"{number}.root.json says version {metadata.signed.version}")
-        former, found[f"{number}.root.json"] = metadata.signed, offered[number]
-        found["root.json"] = offered[number]
-    return found
+    newest = theirs.follow_from(ours.read("root.json"))
+    numbers = range(ours.root().version + 1, newest.version + 1)
+    found = {f"{number}.root.json": theirs.read(f"{number}.root.json") for number in numbers}
+    return {**found, "root.json": theirs.read("root.json")}
 
 
 def _check_not_older(ours: TrustRepository, theirs: TrustRepository) -> None:

@@ -3,7 +3,8 @@
 1. A head is signed only for a log that goes on from the last head: the signer is shown every entry in between and
    follows the chain itself. Who owns the web server cannot change what was signed before.
 2. Each head is in the journal before it leaves; after a restart the signer goes on from there.
-3. `reopen` accepts a log that was cut (a restored backup). What is given up stands in every later head.
+3. `reopen` goes back to an earlier head, for a log that was cut (a restored backup). What is given up stands in every
+   later head.
 """
 
 import datetime as dt
@@ -29,7 +30,8 @@ class HeadSigner:
 
     def __init__(self, key_of: KeyOf, journal: Journal, past: Iterable[Line]) -> None:
         self._key_of, self._journal = key_of, journal
-        self.last, self._abandoned = _replay(past)
+        heads, self._abandoned = _replay(past)
+        self.last = heads[-1]
 
     def seal(self, entries: Sequence[bytes], keys: AuditKeys | None, now: dt.datetime) -> bytes:
         """Return the signed head after `entries`, which follow the last one; raises `AuditForkedError`."""
@@ -54,18 +56,22 @@ class HeadSigner:
         return link
 
     def reopen(self, kept: Link, reason: str, now: dt.datetime) -> None:
-        """Go on from `kept`, though the last head says otherwise."""
-        lost = Abandoned(self.last.seq, self.last.hash, kept.seq)
-        line = {"kind": REOPENED, "at_ms": int(now.timestamp() * 1000), "seq": kept.seq, "hash": kept.hash}
+        """Go on from the earlier head `kept`; raises `AuditForkedError` where it was never signed."""
+        if kept not in _replay(self._journal.entries())[0]:
+            raise AuditForkedError(f"no head {kept.seq} with this hash was signed")
+        lost = Abandoned(self.last.seq, self.last.hash, kept.seq, int(now.timestamp() * 1000))
+        line = {"kind": REOPENED, "at_ms": lost.at_ms, "seq": kept.seq, "hash": kept.hash}
         self._journal.append([{**line, "lost_seq": lost.seq, "lost_hash": lost.hash, "reason": reason}])
         self.last, self._abandoned = kept, (*self._abandoned, lost)[-audit.ABANDONED :]
 
 
-def _replay(past: Iterable[Line]) -> tuple[Link, tuple[Abandoned, ...]]:
-    last, abandoned = START, list[Abandoned]()
+def _replay(past: Iterable[Line]) -> tuple[list[Link], tuple[Abandoned, ...]]:
+    """The heads that count, in their order, and what was given up."""
+    heads, abandoned = [START], list[Abandoned]()
     for line in past:
         if line["kind"] == REOPENED:
-            abandoned.append(Abandoned(line["lost_seq"], line["lost_hash"], line["seq"]))
-        if line["kind"] in (KIND, REOPENED):
-            last = Link(line["seq"], line["hash"])
-    return last, tuple(abandoned[-audit.ABANDONED :])
+            heads = [link for link in heads if link.seq <= line["seq"]]
+            abandoned.append(Abandoned(line["lost_seq"], line["lost_hash"], line["seq"], line["at_ms"]))
+        elif line["kind"] == KIND:
+            heads.append(Link(line["seq"], line["hash"]))
+    return heads, tuple(abandoned[-audit.ABANDONED :])

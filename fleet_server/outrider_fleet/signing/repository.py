@@ -142,6 +142,22 @@ class TrustRepository:
             return None
         return role.signed.targets.get(path)
 
+    def follow_from(self, data: bytes) -> Root:
+        """The newest root, reached step by step from the root `data`; raises `TrustBrokenError`."""
+        root = _root(data)
+        if self.read_optional(f"{root.version}.root.json") != data:
+            raise TrustBrokenError(f"this root v{root.version} is not one of the repository's")
+        for number in range(root.version + 1, self.root().version + 1):
+            metadata = parse(Root, self.read(f"{number}.root.json"), f"root v{number}")
+            for each in (root, metadata.signed):
+                verify_by(each, Root.type, metadata)
+            if metadata.signed.version != number:
+                raise TrustBrokenError(f"{number}.root.json says version {metadata.signed.version}")
+            root = metadata.signed
+        if self.read("root.json") != self.read(f"{root.version}.root.json"):
+            raise TrustBrokenError(f"root.json is another document than {root.version}.root.json")
+        return root
+
     def online_role(self, kind: type[T]) -> tuple[T, bool] | None:
         """The present snapshot or timestamp, and whether the newest root vouches for it (not so after a rotation)."""
         data = self.read_optional(f"{kind.type}.json")

@@ -246,8 +246,14 @@ def test_what_is_not_adopted(fleet: Fleet, tmp_path: Path) -> None:
     for key in thief.root_signers():
         root.add_key(key.public_key, "root")
     TrustRepository(forged).write_root(root.version, signing.sign_role(root, thief.root_signers()))
+    swapped = tmp_path / "swapped"
+    shutil.copytree(fleet.home / "trust", swapped)
+    (swapped / "root.json").write_bytes((other / "trust" / "root.json").read_bytes())
+    (swapped / "targets.json").write_bytes((other / "trust" / "targets.json").read_bytes())
+    for name in ("director", "floors", "audit"):
+        (swapped / "fleet" / f"{name}.json").write_bytes((other / "trust" / "fleet" / f"{name}.json").read_bytes())
     now = {path: path.read_bytes() for path in (fleet.home / "trust").rglob("*.json")}
-    for folder in (before, other / "trust", forged):
+    for folder in (before, other / "trust", forged, swapped):
         with pytest.raises((RolledBackMetadataError, TrustBrokenError)):
             adoption.adopt(fleet.home, folder)
     assert now == {path: path.read_bytes() for path in (fleet.home / "trust").rglob("*.json")}
