@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--name", "fleet", default="fleet", show_default=True, help="The fleet's name; stands in every order.")
 @click.option(
     "--signer-home",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, exists=True, file_okay=False, readable=False),
     help="Where `trust init` made the keys of a signer that runs as another user.",
 )
 @offline_keys(makes=True)

@@ -42,7 +42,8 @@ RUNNER_LOOK_S: Final = 1.0
 def serve(home: Path, *, http_port: int | None = None, mqtt_port: int | None = None, runner: bool = True) -> None:
     """Serve until SIGTERM; raises a `FleetError` where it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "tuf"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn takes them while it runs, and raises them again afterwards
     config = configuration.load(Home(home).config)

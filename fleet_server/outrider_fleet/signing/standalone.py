@@ -17,6 +17,7 @@ from outrider_protocol.errors import ProtocolError
 def run(home: Path, clients: Sequence[str], *, leash: bool = False) -> int:
     """Serve the signer of `home` for this user and `clients`; returns the exit status, 1 on an error."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of every root key that did not sign
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
