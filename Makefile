@@ -74,7 +74,7 @@ soak: $(READY) ## Break each claim of the demo for real; each must end in failur
 
 ##@ Figures and pages
 
-bench: bench-local-api bench-supervisor bench-drift bench-calibration ## Every figure in docs/benchmarks, measured here
+bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-audit ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
@@ -87,6 +87,9 @@ bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the w
 
 bench-calibration: $(READY) ## What accuracy alone overlooks when calibration data is broken
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.calibration $(ARGS) | tee bench-out/calibration.md
+
+bench-audit: $(READY) ## What an entry of the audit log costs; sealing and verifying
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.audit $(ARGS) | tee bench-out/audit.md
 
 docs: $(READY) ## Fill the generated blocks of README and docs from what ran here
 	@$(BIN)/python -m docs.generate
@@ -119,4 +122,4 @@ $(READY): constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration docs setup setup-litert clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-audit docs setup setup-litert clean help

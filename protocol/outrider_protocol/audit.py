@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from outrider_protocol import canonical, dsse, limits
@@ -53,9 +54,9 @@ class Entry:
 
     def encode(self) -> bytes:
         """The canonical bytes: what the hash is of."""
-        return canonical.encode({"v": VERSION, **asdict(self)})
+        return canonical.encode({"v": VERSION, **{name: getattr(self, name) for name in _FIELDS}})
 
-    @property
+    @cached_property
     def link(self) -> Link:
         """The chain's point after this entry."""
         return Link(self.seq, hashlib.sha256(self.encode()).hexdigest())
@@ -168,4 +169,5 @@ class AuditKeys:
             raise MalformedError(f"audit keys: {error}") from error
 
 
-_ENTRY: Final = frozenset({"v", "crit", *Entry.__dataclass_fields__})
+_FIELDS: Final = tuple(Entry.__dataclass_fields__)
+_ENTRY: Final = frozenset({"v", "crit", *_FIELDS})

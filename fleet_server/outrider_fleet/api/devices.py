@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from outrider_fleet.api.access import Answer, Given, Operator, Reader
 from outrider_fleet.api.answers import tagged
 from outrider_fleet.api.bodies import GroupBody, TokenBody
-from outrider_fleet.app import admission, distribute, enrol, groups, tokens, views
+from outrider_fleet.app import admission, announce, enrol, groups, tokens, views
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import devices
@@ -48,7 +48,7 @@ def trust_file(name: str, given: Given) -> Response:
 @router.post("/trust/refresh")
 def refresh_trust(given: Given, caller: Operator) -> Answer:
     """Sign on top of a ceremony and publish."""
-    distribute.refresh_trust(given.fleet, caller.actor)
+    announce.refresh_trust(given.fleet, caller.actor)
     return {"refreshed": True}
 
 

@@ -6,15 +6,14 @@
 """
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
-from outrider_fleet.app import blobs, trust_log
-from outrider_fleet.app.fleet import Change, Fleet
+from outrider_fleet.app import blobs, orders
+from outrider_fleet.app.announce import publish_trust
+from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.errors import FleetError
-from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import releases
-from outrider_protocol import ids, topics
+from outrider_protocol import ids
 
 _log: Final = logging.getLogger(__name__)
 
@@ -31,47 +30,11 @@ def publish_blobs(fleet: Fleet) -> int:
     return len(waiting)
 
 
-def refresh_trust(fleet: Fleet, actor: str) -> None:
-    """Publish trust because somebody asked for it."""
-    with fleet.change() as change:
-        change.audit(actor, "trust.refresh", fleet.config.name)
-        publish_trust(fleet, change)
-
-
-def publish_trust(fleet: Fleet, change: Change | None = None) -> None:
-    """Publish every root, every delegated role and what was signed last, within `change` where there is one."""
-    repository = TrustRepository(fleet.home.trust)
-    online = fleet.signer.refresh().encode()
-    if change is not None:
-        trust_log.record(fleet, change)
-    else:
-        with fleet.change() as own:
-            trust_log.record(fleet, own)
-    for number, root in repository.roots().items():
-        fleet.publisher.publish(topics.trust_root(number), root, retain=True)
-    with fleet.look() as connection:
-        models = sorted({row["model"] for row in releases.listed(connection)})
-    for model in models:
-        publish_model(fleet, model)
-    fleet.publisher.publish(topics.TRUST_ONLINE, online, retain=True)
-    fleet.epoch_published = repository.director().epoch
-
-
-def publish_model(fleet: Fleet, model: str) -> None:
-    """Publish one delegated role."""
-    metadata = TrustRepository(fleet.home.trust).model_metadata(model)
-    if metadata is not None:
-        fleet.publisher.publish(topics.trust_model(model), metadata, retain=True)
-
-
 class Distribution:
-    """Keeps the broker's copies up to date; `step` is called now and then, in one thread.
+    """Keeps the broker's copies up to date; `step` is called now and then, in one thread."""
 
-    `renew` is called when devices have been told of a new director: what still waits needs its orders.
-    """
-
-    def __init__(self, fleet: Fleet, renew: Callable[[], object] = lambda: None) -> None:
-        self._fleet, self._renew = fleet, renew
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
         self._sent, self._epoch = b"", 0
 
     def step(self) -> None:
@@ -87,9 +50,10 @@ class Distribution:
             _log.warning("distribution: %s: %s", type(error).__name__, error)
 
     def _follow_director(self) -> None:
+        """What still waits needs an order by the director that devices know now."""
         former, self._epoch = self._epoch, self._fleet.epoch_published
         if former not in (0, self._epoch):
-            self._renew()
+            orders.republish(self._fleet)
 
     def again(self) -> None:
         """The broker is new: publish trust at the next step."""

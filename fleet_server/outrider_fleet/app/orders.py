@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from outrider_fleet.app import distribute
+from outrider_fleet.app import announce
 from outrider_fleet.app.fleet import Change, Fleet
 from outrider_fleet.errors import ConflictError
 from outrider_fleet.signing.repository import TrustRepository
@@ -37,13 +37,13 @@ class Wish:
     parameters: dict[str, float]
 
 
-def issue(fleet: Fleet, change: Change, wishes: Sequence[Wish], actor: str) -> None:
+def issue(fleet: Fleet, change: Change, wishes: Sequence[Wish], actor: str = "server") -> None:
     """Sign, store and publish; sets epoch and seq of each execution. All or none."""
     if not wishes:
         return
     epoch = TrustRepository(fleet.home.trust).director().epoch
     if epoch != fleet.epoch_published:  # [ORD-2]
-        distribute.publish_trust(fleet, change=change)
+        announce.publish_trust(fleet, change=change)
     made = [_order(fleet, change, wish, epoch) for wish in wishes]
     envelopes = fleet.signer.sign_orders(made)
     for wish, order, envelope in zip(wishes, made, envelopes, strict=True):
@@ -145,7 +145,7 @@ def _renewed(fleet: Fleet, change: Change, last: Row) -> bool:
     if execution is None or execution["ended_ms"] is not None or artifact is None:
         return False
     parameters = Order.decode(_payload(last["envelope"])).parameters
-    issue(fleet, change, [Wish(last["device"], artifact, execution["id"], parameters)], "server")
+    issue(fleet, change, [Wish(last["device"], artifact, execution["id"], parameters)])
     return True
 
 

@@ -70,7 +70,7 @@ class Parts:
         )
         self.callout, self.allow = CalloutThread(callout), callout.allow
         self.ingest = Ingest(fleet)
-        self.distribution = Distribution(fleet, lambda: orders.republish(fleet))
+        self.distribution = Distribution(fleet)
         self.seal = Seal(fleet)
         chain, key = authority.issue_fleet().write(home.broker, "fleet")
         self.link = BrokerLink(

@@ -170,6 +170,16 @@ class TrustRepository:
                 return metadata.signed, root.version == newest.version
         raise TrustBrokenError(f"{kind.type}: signed by no key of any root")
 
+    def snapshot(self) -> Snapshot | None:
+        """The present snapshot."""
+        found = self.online_role(Snapshot)
+        return found[0] if found else None
+
+    def timestamp(self) -> Timestamp | None:
+        """The present timestamp."""
+        found = self.online_role(Timestamp)
+        return found[0] if found else None
+
     def _listed(self, targets: Targets) -> tuple[str, ...]:
         return (*FLEET_FILES, AUDIT_TARGET) if AUDIT_TARGET in targets.targets else FLEET_FILES
 

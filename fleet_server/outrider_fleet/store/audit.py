@@ -21,6 +21,8 @@ LOCK: Final = 0x6F7574  # any number that nothing else takes
 TEXT: Final = 1000
 HOUR_MS: Final = 3_600_000
 DETAIL_BYTES: Final = limits.AUDIT_ENTRY_BYTES // 2
+_END: Final = select(audit.c.id, audit.c.hash).order_by(audit.c.id.desc()).limit(1)
+_INSERT: Final = audit.insert()
 
 
 def append(
@@ -48,14 +50,14 @@ def append(
         _detail(detail) if detail is not None else None,
         last.hash,
     )
-    sql.insert(connection, audit, row_of(entry))
+    connection.execute(_INSERT, row_of(entry))
     return entry.link
 
 
 def end(connection: Connection) -> Link:
     """The newest entry's place in the chain."""
-    row = sql.one(connection, select(audit.c.id, audit.c.hash).order_by(audit.c.id.desc()).limit(1))
-    return START if row is None else Link(row["id"], row["hash"])
+    row = connection.execute(_END).first()
+    return START if row is None else Link(row[0], row[1])
 
 
 def link(connection: Connection, seq: int) -> Link | None:

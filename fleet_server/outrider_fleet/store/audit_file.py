@@ -65,8 +65,9 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Stored]:
 def _stored(row: dict[str, Any]) -> Stored:
     try:
         entry = entry_of(row)
-        return Stored(Entry.decode(entry.encode()), str(row["hash"]), row["id"])
-    except (ProtocolError, ValueError):
+        entry.encode()
+        return Stored(entry, str(row["hash"]), row["id"])
+    except (ProtocolError, ValueError):  # what cannot be hashed
         return Stored(None, str(row["hash"]), row["id"])
 
 
