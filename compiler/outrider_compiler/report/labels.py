@@ -19,7 +19,7 @@ from typing import Final
 
 CHARACTER: Final = 6.7
 LINE: Final = 14.0
-GAP: Final = 10.0
+GAP: Final = 13.0
 RADIUS: Final = 7.0
 DISTANCES: Final = (0.0, 16.0, 30.0, 46.0, 64.0, 84.0, 110.0, 140.0)
 DIRECTIONS: Final = ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1))

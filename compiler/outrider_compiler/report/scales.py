@@ -17,6 +17,8 @@ from typing import Final
 LOWEST: Final = 1e-9
 HIGHEST: Final = 1e300
 STEPS: Final = (1.0, 2.0, 5.0)
+FINER: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+TICKS_MIN: Final = 2
 TICKS_MAX: Final = 6
 
 
@@ -59,13 +61,20 @@ class LogScale:
 
     def ticks(self) -> list[Tick]:
         """Round numbers between both ends, at most `TICKS_MAX`; the ends where there is none."""
+        found = self._inside(STEPS)
+        if len(found) > TICKS_MAX:
+            found = self._inside((1.0,))
+        if len(found) < TICKS_MIN:
+            found = self._inside(FINER)
+        if len(found) < TICKS_MIN:
+            found = [self.low, self.high]
+        every = math.ceil(len(found) / TICKS_MAX)
+        return [Tick(value, self.at(value)) for value in found[::every]]
+
+    def _inside(self, steps: tuple[float, ...]) -> list[float]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        fine = [step * 10.0**decade for decade in decades for step in STEPS]
-        inside = [value for value in fine if self.low * 0.999 <= value <= self.high * 1.001]
-        if len(inside) > TICKS_MAX:
-            inside = [10.0**decade for decade in decades if self.low * 0.999 <= 10.0**decade <= self.high * 1.001]
-        every = max(math.ceil(len(inside) / TICKS_MAX), 1)
-        return [Tick(value, self.at(value)) for value in inside[::every] or [self.low, self.high]]
+        values = (step * 10.0**decade for decade in decades for step in steps)
+        return [value for value in values if self.low * 0.999 <= value <= self.high * 1.001]
 
 
 def _round_down(value: float) -> float:

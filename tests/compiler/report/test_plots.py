@@ -68,11 +68,11 @@ def test_the_front_is_a_staircase(points: list[tuple[float, float]]) -> None:
 @given(st.lists(st.floats(0, 1e308), min_size=1))
 def test_an_axis_holds_its_values(values: list[float]) -> None:
     """CMP-RPT-5: every value stands between both ends, larger ones further on, and the axis has 2 to 6 ticks."""
-    scale = LogScale.around(values, 0, 100)
-    places = [scale.at(value) for value in sorted(values)]
-    assert places == sorted(places)
-    assert 0 <= places[0] <= places[-1] <= 100
-    assert 2 <= len(scale.ticks()) <= 6
+    for scale in (LogScale.around(values, 0, 100), LogScale.between(values, 0, 100)):
+        places = [scale.at(value) for value in sorted(values)]
+        assert places == sorted(places)
+        assert 0 <= places[0] <= places[-1] <= 100
+        assert 2 <= len(scale.ticks()) <= 6
 
 
 @given(drawn(most=4))
