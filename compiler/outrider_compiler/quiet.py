@@ -1,8 +1,16 @@
-"""Libraries that talk while they work: their advice is for their own users, ours comes from the report."""
+"""Libraries that talk while they work: their advice is for their own users, ours comes from the report.
+
+ONNX Runtime (from 1.32 on Linux too) makes a device id and sends events from the moment it is imported; only a variable
+of the environment keeps it from that.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+from typing import Final
+
+NO_TELEMETRY: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 class NoQuantizationAdvice(logging.Filter):
@@ -14,7 +22,8 @@ class NoQuantizationAdvice(logging.Filter):
 
 
 def libraries() -> None:
-    """Install the filter once, on the root logger that ONNX Runtime writes to."""
+    """Before ONNX Runtime is imported: no telemetry, and the filter once on the root logger that it writes to."""
+    os.environ.update(NO_TELEMETRY)
     root = logging.getLogger()
     if not any(isinstance(item, NoQuantizationAdvice) for item in root.filters):
         root.addFilter(NoQuantizationAdvice())

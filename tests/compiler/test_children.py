@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from outrider_compiler.importers import child, probing
 from outrider_compiler.inspection import check_file
 from outrider_profiles import load
 from tests.compiler import graphs
+from tests.compiler.conftest import Kit
 from tests.compiler.graphs import array, value
 
 PROFILE = load("x86-64")
@@ -180,3 +182,18 @@ def test_children_import_nothing_from_the_current_folder(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert check_file(Path("net.onnx"), (PROFILE,))["x86-64"]["ok"]
     assert not (tmp_path / "pwned").exists()
+
+
+def test_nothing_is_reported_to_anybody(kit: Kit, tmp_path: Path) -> None:
+    """CMP-SRC-17: a check and a build leave the home folder empty, where ONNX Runtime would keep its device id."""
+    (home := tmp_path / "home").mkdir()
+    environment = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    environment.pop("XDG_CACHE_HOME", None)
+    data = ["--calibration", str(kit.calibration), "--evaluation", str(kit.evaluation), "--out", str(tmp_path / "out")]
+    names = ["--name", "waves", "--version", "1", "--counter", "1"]
+    for more in (["check", str(kit.model)], ["build", str(kit.model), *names, *data]):
+        command = [sys.executable, "-m", "outrider_compiler", *more, "--profile", "x86-64"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert list(home.rglob("*")) == []

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from outrider_compiler import quiet
 from outrider_compiler.errors import SourceError
 
 DAMAGED: Final = "The file is damaged, or made to break its reader: export it again."
@@ -34,7 +35,8 @@ def run(
     """
     command = [sys.executable, "-P", "-m", module, json.dumps(task)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, start_new_session=True) as child:  # type: ignore[call-overload]  # all int
+    environment = {**os.environ, **quiet.NO_TELEMETRY}
+    with subprocess.Popen(command, **pipes, env=environment, start_new_session=True) as child:  # type: ignore[call-overload]  # they are integers
         try:
             meanwhile()
             stdout, stderr = child.communicate(timeout=timeout_s)
