@@ -77,7 +77,7 @@ soak: $(READY) ## Break each claim of the demo for real; each must end in failur
 
 ##@ Figures and pages
 
-bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-verify bench-at-rest bench-compiler ## Every figure in docs/benchmarks, measured here
+bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-audit bench-verify bench-at-rest bench-compiler ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
@@ -90,6 +90,9 @@ bench-drift: $(READY) ## Drift statistics per record, alarms and delays on the w
 
 bench-calibration: $(READY) ## What accuracy alone overlooks when calibration data is broken
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.calibration $(ARGS) | tee bench-out/calibration.md
+
+bench-audit: $(READY) ## What an entry of the audit log costs; sealing and verifying
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.audit $(ARGS) | tee bench-out/audit.md
 
 bench-certificates: $(READY) ## Device certificates issued and renewed a second
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.certificates $(ARGS) | tee bench-out/certificates.md
@@ -145,4 +148,4 @@ $(PEERS_READY): constraints-bench.txt
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-verify bench-at-rest bench-compiler bench-reliability docs setup setup-litert setup-bench clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-audit bench-verify bench-at-rest bench-compiler bench-reliability docs setup setup-litert setup-bench clean help

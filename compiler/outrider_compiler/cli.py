@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -230,13 +231,20 @@ def profiles(name: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("directory", type=PATH)
-@click.option("--key", required=True, type=PATH, help="The release pipeline's private key (PKCS#8 PEM, Ed25519).")
+@click.option("--key", required=True, metavar="PLACE", help="The pipeline's private key: a file, or pkcs11: address.")
 @click.option("--metadata", type=PATH, help="The model's current role; left out for the first release.")
 @click.option("--server", "url", help="Fetch the current role from this fleet server; none there: the first release.")
+@click.option("--start-over", is_flag=True, help="List this release alone: after a pipeline's key was stolen.")
 @click.option("--out", required=True, type=PATH, help="Where to write the new role.")
 @JSON
-def sign(directory: Path, key: Path, metadata: Path | None, url: str | None, out: Path, as_json: bool) -> None:
-    """List a release in the model's delegated TUF role, signed with the pipeline's key."""
+def sign(
+    directory: Path, key: str, metadata: Path | None, url: str | None, out: Path, *, start_over: bool, as_json: bool
+) -> None:
+    """List a release in the model's delegated TUF role, signed with the pipeline's key.
+
+    Its passphrase comes from OUTRIDER_PASSPHRASE_FILE or OUTRIDER_PASSPHRASE, a token's PIN from OUTRIDER_PIN_FILE or
+    OUTRIDER_PIN.
+    """
     from outrider_compiler import publishing
     from outrider_compiler.release import Release
 
@@ -244,7 +252,7 @@ def sign(directory: Path, key: Path, metadata: Path | None, url: str | None, out
         raise UsageError("--metadata and --server both say which role is the current one: give one of them")
     release = Release.open(directory)
     current = read(metadata) if metadata else publishing.current_role(release, url) if url else None
-    data = publishing.sign(release, key, current, publishing.utc_now())
+    data = publishing.sign(release, key, current, publishing.utc_now(), os.environ, start_over=start_over)
     write_atomically(out, data)
     click.echo(json.dumps({"out": str(out), **publishing.role_words(data)}) if as_json else str(out))
 

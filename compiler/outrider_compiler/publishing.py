@@ -1,7 +1,8 @@
 """Signing a release with the pipeline's key, and handing it to a fleet server.
 
 1. Both verify every byte of the layout first: a tampered release is refused here.
-2. `sign` adds targets to the delegated role; what the role listed before stays, the oldest beyond its room excepted.
+2. `sign` adds targets to the delegated role; what the role listed before stays, the oldest beyond its room excepted,
+   unless it is told to start over.
 3. `publish` uploads blobs by digest, then the signed metadata and the index: the release exists when all is there.
    `upload` is the same without the local check, so that a server's own check can be tried.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,8 +32,20 @@ TIMEOUT_S: Final = 60
 ANSWER_BYTES: Final = 1024 * 1024
 
 
-def sign(release: Release, key: Path, current: bytes | None, now: datetime, passphrase: bytes | None = None) -> bytes:
-    """Return new metadata of the delegated role that also lists this release; raises `UsageError` or `LayoutError`."""
+def sign(
+    release: Release,
+    key: str | Path,
+    current: bytes | None,
+    now: datetime,
+    environ: Mapping[str, str] | None = None,
+    *,
+    start_over: bool = False,
+) -> bytes:
+    """Return new metadata of the delegated role that also lists this release (with `start_over` it alone).
+
+    `key` is a file or a `pkcs11:` address, its passphrase or PIN is found in `environ`. Raises `UsageError` or
+    `LayoutError`.
+    """
     from outrider_protocol import signing
 
     release.verify()
@@ -50,8 +64,8 @@ def sign(release: Release, key: Path, current: bytes | None, now: datetime, pass
     if current is not None:
         current, _ = with_room(current, len(targets))
     try:
-        private = signing.load_private(key, passphrase)
-        return signing.add_targets(current, targets, now + timedelta(days=EXPIRES_DAYS), [private])
+        signer = signing.open_signer(key, signing.Secrets(environ or {}))
+        return signing.add_targets(current, targets, now + timedelta(days=EXPIRES_DAYS), [signer], alone=start_over)
     except ProtocolError as error:
         raise UsageError(str(error), error.hint) from error
 

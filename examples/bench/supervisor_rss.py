@@ -105,7 +105,7 @@ def measured(directory: Path, idle_s: float) -> dict[str, tuple[float, float]]:
     """Resident and private MiB by row of the table."""
     bare_mib(f"import outrider_agent.cli\n{IMPORTS}")
     fleet, device, log = directory / "fleet", directory / "device", directory / "agent.log"
-    run("outrider-fleet", "init", str(fleet), "--offline", str(directory / "offline"))
+    run("outrider-fleet", "init", str(fleet), "--offline", str(directory / "offline"), "--without-passphrase")
     ports = ("--http-port", "0", "--mqtt-port", "0", "--no-runner")
     with started("outrider-fleet", "--home", str(fleet), "up", *ports, log=directory / "fleet.log"):
         wait_for(fleet / "run/endpoints.json", directory / "fleet.log")

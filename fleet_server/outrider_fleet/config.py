@@ -68,6 +68,13 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class SigningConfig:
+    """`home` is that of a signer which another user runs (`outrider-fleet signer`); empty: `up` starts one here."""
+
+    home: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """The runner that `up` starts; how to train each model stands in `training.toml`, the runner's own file."""
 
@@ -84,6 +91,7 @@ class FleetConfig:
     enrolment: EnrolmentConfig = field(default_factory=EnrolmentConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    signing: SigningConfig = field(default_factory=SigningConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -93,6 +101,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "enrolment": EnrolmentConfig,
     "store": StoreConfig,
     "engine": EngineConfig,
+    "signing": SigningConfig,
     "training": TrainingConfig,
 }
 
@@ -140,9 +149,19 @@ def _typed(value: Any, default: Any, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Home:
-    """The server's directory."""
+    """The server's directory; `signing` is that of a signer which runs as another user."""
 
     path: Path
+    signing: Path | None = None
+
+    @property
+    def signer(self) -> Path:
+        """Where the signer's keys, metadata and socket are."""
+        return self.signing or self.path
+
+    def configured(self, config: FleetConfig) -> "Home":
+        """The same home, with what its fleet.toml says of the signer's."""
+        return Home(self.path, Path(config.signing.home)) if config.signing.home else self
 
     @property
     def config(self) -> Path:
@@ -167,7 +186,7 @@ class Home:
     @property
     def trust(self) -> Path:
         """The TUF repository."""
-        return self.path / "trust"
+        return self.signer / "trust"
 
     @property
     def ca(self) -> Path:

@@ -94,6 +94,12 @@ class BelowFloorError(RefusedError):
     hint = "It was declared unsafe with `outrider-fleet trust floor`: choose a newer one."
 
 
+class WithdrawnError(RefusedError):
+    """The release was published, and its signature does not count any more."""
+
+    hint = "Its pipeline was revoked or has started over: sign and publish a release with a key that is delegated now."
+
+
 class UnavailableError(FleetError):
     """A part of the server (signer, broker, store) does not answer: try again."""
 

@@ -94,6 +94,12 @@ class ParameterRangeError(UntrustedError):
     hint = "The signed artifact declares names and ranges of parameters: order within them."
 
 
+class ChainError(UntrustedError):
+    """An entry of the audit log, or its signed head, does not fit to what is known of the log."""
+
+    hint = "Entries were changed, removed, moved or inserted, or the log is another fleet's: docs/guides/trust.md."
+
+
 class DigestMismatchError(UntrustedError):
     """Bytes do not have the digest or length that was signed."""
 

@@ -22,8 +22,8 @@ def pure_modules() -> dict[str, Path]:
     """Modules that promise to be pure: the protocol, the fleet's domain, each machine and detector by its name."""
     everywhere = {**module_files("outrider_fleet"), **module_files("outrider_agent")}
     machines = {name: path for name, path in everywhere.items() if path.name in {"machine.py", "detector.py"}}
-    signing = "outrider_protocol.signing"  # makes keys: the one place of the protocol that asks the system for chance
-    protocol = {name: path for name, path in module_files("outrider_protocol").items() if name != signing}
+    signing = "outrider_protocol.signing"  # makes keys and reads their files: the one part of the protocol that acts
+    protocol = {name: path for name, path in module_files("outrider_protocol").items() if not name.startswith(signing)}
     return {**protocol, **module_files("outrider_fleet.domain"), **machines}
 
 

@@ -21,6 +21,7 @@ from outrider_compiler.errors import LayoutError, PublishError, UsageError
 from outrider_compiler.release import Release
 from outrider_protocol import ids, signing
 from outrider_protocol.manifest import Manifest, blob_path
+from tests.protocol.softhsm import PIN, SoftHsm
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -124,6 +125,32 @@ def test_signing_keeps_earlier_releases(release: Release, key: Path) -> None:
     assert "waves/0.9/x86-64" in role.targets
     assert len(role.targets) == 3
     assert role.version == 2
+
+
+def test_starting_over(release: Release, key: Path) -> None:
+    """CMP-PUB-2: after a theft the role may list this release alone, its version above the published one's."""
+    other = signing.artifact_target("waves/6.6/x86-64", b"stolen", 66)
+    before = signing.add_targets(None, [other], NOW, [signing.load_private(key)])
+    role = Metadata[Targets].from_bytes(publishing.sign(release, key, before, NOW, start_over=True)).signed
+    assert (role.version, "waves/6.6/x86-64" in role.targets, len(role.targets)) == (2, False, 2)
+
+
+def test_an_encrypted_key(release: Release, tmp_path: Path) -> None:
+    """CMP-PUB-7: the key's passphrase comes from the environment; without it nothing is signed."""
+    path = tmp_path / "ci.pem"
+    signing.save_private(signing.generate(), path, b"secret")
+    assert publishing.sign(release, path, None, NOW, {"OUTRIDER_PASSPHRASE": "secret"})
+    for environ in ({}, {"OUTRIDER_PASSPHRASE": "wrong"}):
+        with pytest.raises(UsageError):
+            publishing.sign(release, path, None, NOW, environ)
+
+
+def test_a_key_on_a_token(release: Release, softhsm: SoftHsm) -> None:
+    """CMP-PUB-7: the pipeline's key may be on a PKCS#11 token."""
+    data = publishing.sign(release, softhsm.uri("pipeline", pin=False), None, NOW, {"OUTRIDER_PIN": PIN})
+    role = Metadata[Targets].from_bytes(data)
+    public = signing.public_from(softhsm.uri("pipeline"), signing.Secrets())
+    public.verify_signature(role.signatures[public.keyid], role.signed_bytes)
 
 
 def test_a_wrong_key_file_is_a_usage_error(release: Release, tmp_path: Path) -> None:

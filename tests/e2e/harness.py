@@ -105,10 +105,11 @@ class Fleet:
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.home, self.offline = directory / "fleet", directory / "offline"
-        run("outrider-fleet", "init", str(self.home), "--name", "e2e", "--offline", str(self.offline))
+        made = ("--name", "e2e", "--offline", str(self.offline), "--without-passphrase")
+        run("outrider-fleet", "init", str(self.home), *made)
         self.pipeline_key = directory / "pipeline.pem"
         run("outrider-fleet", "trust", "pipeline-key", str(self.pipeline_key))
-        self.cli("delegate", "tiny", "--key", f"{self.pipeline_key}.pub", "--offline", str(self.offline))
+        self.cli("trust", "delegate", "tiny", "--key", f"{self.pipeline_key}.pub", "--offline", str(self.offline))
         up = ("up", "--http-port", "0", "--mqtt-port", "0", "--no-runner", *options)
         self.process = Process(command("outrider-fleet", "--home", str(self.home), *up), directory / "fleet.log")
 

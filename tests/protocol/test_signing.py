@@ -26,10 +26,15 @@ def test_key_file(tmp_path: Path) -> None:
 
 
 def test_targets_grow(tmp_path: Path) -> None:
-    """PRO-SIG-2: signing a role anew keeps what it listed and raises its version."""
+    """PRO-SIG-2: signing a role anew keeps what it listed and raises its version; `alone` drops what was listed."""
     key = signing.generate()
     first = signing.add_targets(None, [signing.artifact_target("har/1.0/x86-64", b"m1", 1)], EXPIRES, [key])
     second = signing.add_targets(first, [signing.artifact_target("har/1.1/x86-64", b"m2", 2)], EXPIRES, [key])
     role = Metadata[Targets].from_bytes(second).signed
     assert (role.version, sorted(role.targets)) == (2, ["har/1.0/x86-64", "har/1.1/x86-64"])
     assert role.targets["har/1.1/x86-64"].custom == {"counter": 2}
+    third = signing.add_targets(
+        second, [signing.artifact_target("har/1.2/x86-64", b"m3", 3)], EXPIRES, [key], alone=True
+    )
+    role = Metadata[Targets].from_bytes(third).signed
+    assert (role.version, list(role.targets)) == (3, ["har/1.2/x86-64"])

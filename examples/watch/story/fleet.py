@@ -35,9 +35,10 @@ class Fleet:
     def initialise(self) -> None:
         """Keys, authority, database; the pipeline's key; the delegation of the model's releases to it."""
         home, offline, logs = self.plan.fleet, self.plan.offline, self.plan.logs
-        run(command("outrider-fleet", "init", home, "--name", "watch", "--offline", offline), logs / "init.log")
+        made = ("--name", "watch", "--offline", offline, "--without-passphrase")
+        run(command("outrider-fleet", "init", home, *made), logs / "init.log")
         run(command("outrider-fleet", "trust", "pipeline-key", self.plan.key), logs / "key.log")
-        self.cli("delegate", MODEL, "--key", f"{self.plan.key}.pub", "--offline", offline)
+        self.cli("trust", "delegate", MODEL, "--key", f"{self.plan.key}.pub", "--offline", offline)
 
     def train_with(self, *arguments: str, profiles: tuple[str, ...]) -> None:
         """Write the runner's own file: how the model is trained, built and signed. `arguments` go before --out."""

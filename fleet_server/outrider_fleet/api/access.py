@@ -1,11 +1,20 @@
-"""Who may ask: bearer tokens by kind, reading open on the loopback where fleet.toml says so."""
+"""Who may ask: bearer tokens by kind, reading open on the loopback where fleet.toml says so.
+
+1. A request that changes something is named by its digest: SHA-256 over `METHOD path?query`, a newline and the body.
+   A blob's upload is named without its body: the path holds the digest of that.
+2. Who asks stands in `request.state.caller` from then on: a refusal is in the audit log under this name.
+"""
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
+from outrider_fleet.api.limits import BLOB_PREFIX
 from outrider_fleet.api.services import Services
 from outrider_fleet.app import tokens
 from outrider_fleet.app.tokens import Caller
@@ -25,18 +34,25 @@ def _caller(request: Request) -> Caller | None:
     return tokens.authenticate(services(request).fleet, token.strip())
 
 
-def needs(*kinds: str) -> Callable[[Request], Caller]:
+def needs(*kinds: str) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency: a token of one of these kinds."""
 
-    def check(request: Request) -> Caller:
-        caller = _caller(request)
+    async def check(request: Request) -> Caller:
+        caller = await run_in_threadpool(_caller, request)
         if caller is None:
             raise UnauthenticatedError("this request needs a token")
+        caller = request.state.caller = replace(caller, request_sha256=await _digest(request))
         if caller.kind not in kinds:
             raise ForbiddenError(f"a token of kind {caller.kind} may not do this ({', '.join(kinds)} may)")
         return caller
 
     return check
+
+
+async def _digest(request: Request) -> str:
+    query = f"?{request.url.query}" if request.url.query else ""
+    body = b"" if request.url.path.startswith(BLOB_PREFIX) else await request.body()
+    return sha256(f"{request.method} {request.url.path}{query}\n".encode() + body).hexdigest()
 
 
 def may_read(request: Request) -> Caller:

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from outrider_fleet.api import devices, failures, joining, releases, rollouts, stream, training
+from outrider_fleet.api import audit, devices, failures, joining, releases, rollouts, stream, tokens, training
 from outrider_fleet.api.limits import BoundedBodies
 from outrider_fleet.api.services import Services
 from outrider_fleet.web import pages
@@ -21,7 +21,7 @@ def create(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
-    for module in (joining, devices, releases, rollouts, training, stream):
+    for module in (joining, devices, releases, rollouts, training, audit, tokens, stream):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(pages.router(services.fleet.database.engine, services.fleet.config.name))
     failures.install(app)

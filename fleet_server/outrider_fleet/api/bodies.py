@@ -76,6 +76,12 @@ class ReasonBody(Body):
     reason: str = Field(default="", max_length=500)
 
 
+class ReopenBody(Body):
+    """Why a cut audit log goes on."""
+
+    reason: str = Field(min_length=1, max_length=500)
+
+
 class LabelsBody(Body):
     """Labels from people."""
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from outrider_fleet.api.access import Answer, Given, Operator, Reader
 from outrider_fleet.api.answers import tagged
 from outrider_fleet.api.bodies import DecommissionBody, GroupBody, TokenBody
-from outrider_fleet.app import admission, decommission, distribute, groups, renew, tokens, views
+from outrider_fleet.app import admission, announce, decommission, groups, renew, tokens, views
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import devices
@@ -35,9 +35,9 @@ def trust_file(name: str, given: Given) -> Response:
 
 
 @router.post("/trust/refresh")
-def refresh_trust(given: Given, _caller: Operator) -> Answer:
+def refresh_trust(given: Given, caller: Operator) -> Answer:
     """Sign on top of a ceremony and publish."""
-    distribute.publish_trust(given.fleet)
+    announce.refresh_trust(given.fleet, caller.actor)
     return {"refreshed": True}
 
 

@@ -2,13 +2,17 @@
 
 1. Domain errors know no status: the table below does, the most special class wins.
 2. A request that does not parse is a 400 like any other malformed one.
+3. A refused change of somebody with a token is in the audit log.
 """
 
+import logging
 from typing import Final
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from outrider_fleet import errors
@@ -17,6 +21,8 @@ from outrider_fleet.errors import FleetError
 from outrider_fleet.pki.errors import RequestRefusedError
 from outrider_protocol.errors import ProtocolError, TooLargeError, UntrustedError
 
+_log: Final = logging.getLogger(__name__)
+READING: Final = ("GET", "HEAD", "OPTIONS")
 STATUS: Final[dict[type[Exception], int]] = {
     errors.InvalidRequestError: 400,
     errors.UnauthenticatedError: 401,
@@ -46,9 +52,23 @@ def answer(name: str, message: str, hint: str, status: int) -> JSONResponse:
     return JSONResponse({"error": name, "message": message, "hint": hint}, status)
 
 
-async def _refuse(_request: Request, error: Exception) -> JSONResponse:
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
     hint = str(getattr(error, "hint", ""))
+    await run_in_threadpool(_record, request, error)
     return answer(type(error).__name__, str(error), hint, status_of(error))
+
+
+def _record(request: Request, error: Exception) -> None:
+    """[AUD-3] A change that somebody with a token asked for and did not get."""
+    caller = getattr(request.state, "caller", None)
+    if caller is None or request.method in READING:
+        return
+    fleet, said = request.app.state.services.fleet, {"error": type(error).__name__, "message": str(error)}
+    try:
+        with fleet.change() as change:
+            change.audit(caller.actor, "request.refused", f"{request.method} {request.url.path}", said)
+    except (FleetError, SQLAlchemyError) as failed:
+        _log.error("a refusal was not recorded: %s", failed)
 
 
 async def _refuse_form(_request: Request, error: Exception) -> JSONResponse:

@@ -23,8 +23,9 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 Taker = Annotated[Caller, Depends(needs("operator", "pipeline", "runner"))]
 
 
-@router.api_route("/blobs/{digest}", methods=["PUT", "POST"])
-async def put_blob(digest: str, request: Request, given: Given, _caller: Pipeline) -> Answer:
+@router.post("/blobs/{digest}", operation_id="post_blob")
+@router.put("/blobs/{digest}")
+async def put_blob(digest: str, request: Request, given: Given, caller: Pipeline) -> Answer:
     """Store a blob under its digest; streamed to disk, refused when the bytes have another digest."""
     directory = given.fleet.home.blobs
     ids.digest(digest)
@@ -37,7 +38,7 @@ async def put_blob(digest: str, request: Request, given: Given, _caller: Pipelin
             file.write(chunk)
         file.flush()
         received = blobs.Received(file.name, f"sha256:{hashed.hexdigest()}", size)
-        created = await run_in_threadpool(blobs.adopt, given.fleet, digest, received)
+        created = await run_in_threadpool(blobs.adopt, given.fleet, digest, received, caller.actor)
     return {"digest": digest, "size": size, "created": created}
 
 

@@ -100,9 +100,9 @@ def approve_run(run: str, given: Given, caller: Operator) -> Answer:
 
 
 @router.post("/runs/{run}/progress")
-def progress_run(run: str, body: ProgressBody, given: Given, _caller: Runner) -> Answer:
+def progress_run(run: str, body: ProgressBody, given: Given, caller: Runner) -> Answer:
     """A sign of life."""
-    runs.progress(given.fleet, run, body.fence, body.text, body.ratio)
+    runs.progress(given.fleet, run, body.fence, body.text, body.ratio, caller.actor)
     return {"run": run}
 
 

@@ -56,7 +56,7 @@ class Received:
     size: int
 
 
-def adopt(fleet: Fleet, digest: str, received: Received) -> bool:
+def adopt(fleet: Fleet, digest: str, received: Received, actor: str) -> bool:
     """Store an upload under its digest; returns whether it was new. Raises `TamperedError`."""
     if received.digest != ids.digest(digest):
         raise TamperedError(f"{digest}: the uploaded bytes have digest {received.digest}")
@@ -65,4 +65,6 @@ def adopt(fleet: Fleet, digest: str, received: Received) -> bool:
         write_public(path, Path(received.file).read_bytes())
     with fleet.change() as change:
         row = {"digest": digest, "size": received.size, "created_ms": change.now_ms}
-        return sql.insert_new(change.connection, blobs, row)
+        created = sql.insert_new(change.connection, blobs, row)
+        change.audit(actor, "blob.put", digest, {"size": received.size, "created": created})
+    return created

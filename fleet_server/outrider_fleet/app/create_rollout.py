@@ -1,11 +1,12 @@
 """A rollout is asked for: everything about it is checked before anything is stored.
 
-1. The release exists and is not below its model's floor; the group has members.
+1. The release exists, a pipeline that may still signs it, and it is not below its model's floor; the group has members.
 2. Every artifact that will be ordered declares the parameters, and their values lie in its ranges.
 3. An open rollout of the same model is superseded in the same transaction.
 4. One that waits for a person is `proposed`; every other one begins at once.
 """
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,13 @@ from outrider_fleet.app.fleet import Change, Fleet
 from outrider_fleet.app.rollouts import Rollouts
 from outrider_fleet.domain import plan
 from outrider_fleet.domain.rollout_state import Acted, Action, Joined, Note
-from outrider_fleet.errors import BelowFloorError, InvalidRequestError, UnknownError
+from outrider_fleet.errors import BelowFloorError, InvalidRequestError, UnknownError, WithdrawnError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import counters, devices, releases, rollouts, sql
 from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import lineage
 from outrider_fleet.store.tables import rollouts as rollouts_table
+from outrider_protocol import ids
 from outrider_protocol.trust import resolve_parameters
 
 
@@ -48,9 +50,10 @@ def create_in(fleet: Fleet, change: Change, wanted: Wanted, actor: str) -> str:
     if release is None:
         raise UnknownError(f"release {wanted.model} {wanted.version}")
     _check_floor(fleet, wanted.model, release["counter"])
+    _check_signed(fleet, change, wanted)
     _check_parameters(change, wanted, parsed.parameters)
     row = _insert(change, wanted, actor)
-    session = Rollouts(fleet, change)
+    session = Rollouts(fleet, change, actor)
     _supersede(session, change, row)
     members = tuple(rollout_rows.newcomers(change.connection, row, session.get(row["id"])))
     if not members:
@@ -71,11 +74,18 @@ def _check_floor(fleet: Fleet, model: str, counter: int) -> None:
 
 
 def _check_parameters(change: Change, wanted: Wanted, parameters: dict[str, float]) -> None:
-    found = releases.artifacts_of(change.connection, wanted.model, wanted.version)
-    for artifact in found:
-        declared = artifact["config"].get("parameters", {})
-        ranges = {name: (item["min"], item["max"], item["default"]) for name, item in declared.items()}
-        resolve_parameters(parameters, ranges)
+    for artifact in releases.artifacts_of(change.connection, wanted.model, wanted.version):
+        resolve_parameters(parameters, releases.parameter_ranges(artifact))
+
+
+def _check_signed(fleet: Fleet, change: Change, wanted: Wanted) -> None:
+    """[ROL-20] What was withdrawn since it was published is not rolled out: no device would take it."""
+    trust, now = TrustRepository(fleet.home.trust), dt.datetime.fromtimestamp(change.now_ms / 1000, dt.UTC)
+    for artifact in releases.artifacts_of(change.connection, wanted.model, wanted.version):
+        path = ids.target_path(artifact["model"], artifact["version"], artifact["profile"])
+        target = trust.trusted_target(path, now)
+        if target is None or f"sha256:{target.hashes.get('sha256')}" != artifact["digest"]:
+            raise WithdrawnError(f"{path}: no pipeline that may sign {wanted.model} vouches for it any more")
 
 
 def _insert(change: Change, wanted: Wanted, actor: str) -> Row:

@@ -11,11 +11,11 @@ import logging
 from typing import Final
 
 from outrider_fleet.app import blobs, orders
+from outrider_fleet.app.announce import publish_trust
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.errors import FleetError
-from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import releases
-from outrider_protocol import ids, topics
+from outrider_protocol import ids
 
 _log: Final = logging.getLogger(__name__)
 
@@ -44,32 +44,12 @@ def republish_lost(fleet: Fleet) -> int:
     return len(lost)
 
 
-def publish_trust(fleet: Fleet) -> None:
-    """Publish every root, every delegated role and what was signed last."""
-    repository = TrustRepository(fleet.home.trust)
-    online = fleet.signer.refresh().encode()
-    for number, root in repository.roots().items():
-        fleet.publisher.publish(topics.trust_root(number), root, retain=True)
-    with fleet.look() as connection:
-        models = sorted({row["model"] for row in releases.listed(connection)})
-    for model in models:
-        publish_model(fleet, model)
-    fleet.publisher.publish(topics.TRUST_ONLINE, online, retain=True)
-
-
-def publish_model(fleet: Fleet, model: str) -> None:
-    """Publish one delegated role."""
-    metadata = TrustRepository(fleet.home.trust).model_metadata(model)
-    if metadata is not None:
-        fleet.publisher.publish(topics.trust_model(model), metadata, retain=True)
-
-
 class Distribution:
     """Keeps the broker's copies up to date; `step` is called now and then, in one thread."""
 
     def __init__(self, fleet: Fleet, *, forgetful: bool = False) -> None:
         self._fleet, self._forgetful = fleet, forgetful
-        self._sent, self._doubted = b"", forgetful
+        self._sent, self._doubted, self._epoch = b"", forgetful, 0
 
     def step(self) -> None:
         """Publish what is new; what fails is tried again at the next step."""
@@ -77,6 +57,7 @@ class Distribution:
             online = self._fleet.signer.refresh().encode()
             if online != self._sent:
                 publish_trust(self._fleet)
+                self._follow_director()
                 self._sent = online
             if self._doubted:
                 republish_lost(self._fleet)
@@ -84,6 +65,12 @@ class Distribution:
             publish_blobs(self._fleet)
         except FleetError as error:
             _log.warning("distribution: %s: %s", type(error).__name__, error)
+
+    def _follow_director(self) -> None:
+        """What still waits needs an order by the director that devices know now."""
+        former, self._epoch = self._epoch, self._fleet.epoch_published
+        if former not in (0, self._epoch):
+            orders.republish(self._fleet)
 
     def again(self) -> None:
         """The broker is new: publish trust at the next step, and what a forgetful one has lost."""

@@ -5,10 +5,12 @@
 3. The key stays on the device; only its hash and certificate are stored.
 """
 
+from hashlib import sha256
 from typing import Any
 
+from outrider_fleet.app.actor import Actor
 from outrider_fleet.app.fleet import Change, Fleet
-from outrider_fleet.app.tokens import hashed
+from outrider_fleet.app.tokens import hashed, token_id
 from outrider_fleet.errors import ConflictError, TokenRefusedError
 from outrider_fleet.pki.ca import DEVICE_DAYS
 from outrider_fleet.pki.csr import request_key_sha256
@@ -32,9 +34,14 @@ def enrol(fleet: Fleet, request: EnrolRequest) -> EnrolResponse:
         key |= {"certificate_pem": certificate, "expires_ms": change.now_ms + DEVICE_DAYS * DAY_MS}
         devices.revoke_keys(change.connection, request.device, change.now_ms)
         devices.add_key(change.connection, key)
-        change.audit(f"device:{request.device}", "device.enrol", request.device, {"profile": request.profile})
+        actor = Actor(f"device:{request.device}", token_id(hashed(request.token)), _digest(request))
+        change.audit(actor, "device.enrol", request.device, {"profile": request.profile, "key_sha256": key_sha256})
         change.touch("devices")
     return _response(fleet, request.device, certificate)
+
+
+def _digest(request: EnrolRequest) -> str:
+    return sha256(request.encode()).hexdigest()
 
 
 def _use_token(change: Change, request: EnrolRequest) -> None:

@@ -5,7 +5,7 @@
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection
 
+from outrider_fleet.app.actor import Actor
 from outrider_fleet.app.bus import Bus
 from outrider_fleet.config import FleetConfig, Home
 from outrider_fleet.errors import UnavailableError
-from outrider_fleet.store import sql
+from outrider_fleet.store import audit
 from outrider_fleet.store.database import Database
-from outrider_fleet.store.tables import audit
+from outrider_protocol.audit import Link
 from outrider_protocol.messages import TrustOnline
 from outrider_protocol.order import Order
 
@@ -36,6 +37,15 @@ class Signer(Protocol):
 
     def refresh(self) -> TrustOnline:
         """What devices are to be sent now."""
+
+    def audit_head(self) -> Link:
+        """How far the audit log was signed."""
+
+    def audit_seal(self, entries: Sequence[bytes], /) -> bytes:
+        """The signed head after these entries."""
+
+    def audit_reopen(self, kept: Link, reason: str, /) -> None:
+        """Go on with a log that was cut."""
 
 
 class Publisher(Protocol):
@@ -100,9 +110,9 @@ class Change:
         self.changed.update(what)
 
     def audit(self, actor: str, action: str, what: str, detail: dict[str, Any] | None = None) -> None:
-        """Record who did what."""
-        row = {"at_ms": self.now_ms, "actor": actor, "action": action, "object": what, "detail": detail}
-        sql.insert(self.connection, audit, row)
+        """Record who did what, in the log's chain; it stands there exactly if this transaction does."""
+        known = {"token": actor.token, "request_sha256": actor.request_sha256} if isinstance(actor, Actor) else {}
+        audit.append(self.connection, self.now_ms, str(actor), action, what, detail=detail, **known)
 
 
 @dataclass
@@ -120,6 +130,7 @@ class Fleet:
     broker_address: Callable[[], tuple[str, int]]
     publisher: Publisher = field(default_factory=SilentPublisher)
     bus: Bus = field(default_factory=Bus)
+    epoch_published: int = 0  # of the director that devices were told of
 
     @contextmanager
     def change(self) -> Iterator[Change]:

@@ -2,7 +2,7 @@
 
 1. The same release again is answered with what is stored; another content under its name is a conflict.
 2. The counter is above every published one, or the one that the server reserved for the run that made it.
-3. A release that names a run is believed only for a claimed run, its reserved version and its snapshot.
+3. A release that names a run is believed only from the runner that claimed it, for its reserved version and snapshot.
 4. A refusal is audited by its error's name; nothing of the release is stored.
 """
 
@@ -39,7 +39,7 @@ def publish(fleet: Fleet, upload: Upload, actor: str) -> Row:
         known = _known(fleet, checked, upload)
         if known is not None:
             return known
-        _check_origin(fleet, checked, upload.provenance)
+        _check_origin(fleet, checked, upload.provenance, actor)
     except FleetError as error:
         with fleet.change() as change:
             detail = {"error": type(error).__name__, "message": str(error)[:1000]}
@@ -69,23 +69,25 @@ def _known(fleet: Fleet, checked: CheckedRelease, upload: Upload) -> Row | None:
     return row
 
 
-def _check_origin(fleet: Fleet, checked: CheckedRelease, provenance: dict[str, Any]) -> None:
+def _check_origin(fleet: Fleet, checked: CheckedRelease, provenance: dict[str, Any], actor: str) -> None:
     index = checked.index
     with fleet.look() as connection:
         newest = releases.newest_counter(connection, index.model)
         reserved = training.reserved_counter(connection, index.model, index.counter)
         run = training.get(connection, str(provenance["run"])) if provenance.get("run") else None
     if provenance.get("run"):
-        _check_run(run, checked, provenance)
+        _check_run(run, checked, provenance, actor)
     elif index.counter <= newest:
         raise ReleaseRefusedError(f"counter {index.counter}: {index.model} is at {newest} already")
     elif reserved is not None:
         raise ReleaseRefusedError(f"counter {index.counter} is reserved for {reserved}: take a higher one")
 
 
-def _check_run(run: Row | None, checked: CheckedRelease, provenance: dict[str, Any]) -> None:
+def _check_run(run: Row | None, checked: CheckedRelease, provenance: dict[str, Any], actor: str) -> None:
     if run is None or run["state"] != "claimed":
         raise ReleaseRefusedError(f"run {str(provenance['run'])[:64]!r} is not at work on this server")
+    if run["claimed_by"] != actor:  # [RUN-6]
+        raise ReleaseRefusedError(f"run {run['id']} was claimed by {run['claimed_by']}, not by {actor}")
     claimed = (checked.index.model, checked.index.release, checked.index.counter, provenance.get("snapshot"))
     reserved = (run["model"], run["version"], run["counter"], run["snapshot"])
     if claimed != reserved:

@@ -2,8 +2,9 @@
 
 1. A rollout is read once in a transaction, stepped as often as needed, and written at the end (`flush`).
 2. Orders that follow are signed and stored in the same transaction: a killed server goes on exactly there.
-3. A device that deviates from a fleet that took a release counts as drifted, and somebody is asked to look at it.
-4. A device's earlier unfinished execution of the same model is superseded by the new order.
+3. Every step but the exposure of devices, which the orders tell, is in the audit log: by whom, or by the engine.
+4. A device that deviates from a fleet that took a release counts as drifted, and somebody is asked to look at it.
+5. A device's earlier unfinished execution of the same model is superseded by the new order.
 """
 
 from sqlalchemy import Connection
@@ -36,10 +37,10 @@ from outrider_protocol.execution import State
 
 
 class Rollouts:
-    """The rollouts that one change touches."""
+    """The rollouts that one change touches, on behalf of `actor`."""
 
-    def __init__(self, fleet: Fleet, change: Change) -> None:
-        self._fleet, self._change = fleet, change
+    def __init__(self, fleet: Fleet, change: Change, actor: str = "engine") -> None:
+        self._fleet, self._change, self._actor = fleet, change, actor
         self._before: dict[str, Rollout] = {}
         self._now: dict[str, Rollout] = {}
         self._effects: list[tuple[str, Effect]] = []
@@ -84,14 +85,21 @@ class Rollouts:
         wishes: list[Wish] = []
         for rollout, effect in effects:
             if isinstance(effect, Note):
-                rollout_rows.record(self._change.connection, self._now[rollout], effect, self._change.now_ms)
+                self._note(rollout, effect)
             elif isinstance(effect, Expose):
                 wishes.append(self._exposed(rollout, effect))
             elif isinstance(effect, Deviating):
                 self._doubt(rollout, effect)
             else:
                 wishes += self._restored(rollout, effect)
-        orders.issue(self._fleet, self._change, wishes)
+        orders.issue(self._fleet, self._change, wishes, self._actor)
+
+    def _note(self, rollout: str, note: Note) -> None:
+        state = self._now[rollout]
+        rollout_rows.record(self._change.connection, state, note, self._change.now_ms)
+        if note.kind != "exposed":
+            detail = {"text": note.text, "phase": state.phase, "exposed": state.exposed}
+            self._change.audit(self._actor, f"rollout.{note.kind}", rollout, detail)
 
     def _exposed(self, rollout: str, effect: Expose) -> Wish:
         execution = self._execution(rollout, effect.device)
@@ -155,10 +163,9 @@ class Rollouts:
 def act(fleet: Fleet, rollout: str, action: Action, reason: str, actor: str) -> None:
     """What an operator does to a rollout; raises `UnknownError` or `IllegalActionError`."""
     with fleet.change() as change:
-        session = Rollouts(fleet, change)
+        session = Rollouts(fleet, change, actor)
         session.step(rollout, Acted(action, f"{reason} ({actor})" if reason else f"by {actor}"))
         session.flush()
-        change.audit(actor, f"rollout.{action.value}", rollout, {"reason": reason})
 
 
 def tick(fleet: Fleet) -> None:

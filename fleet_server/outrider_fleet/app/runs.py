@@ -129,12 +129,13 @@ def claim(fleet: Fleet, models: Sequence[str] | None, actor: str) -> Row | None:
         return _get(change, row["id"])
 
 
-def progress(fleet: Fleet, run: str, fence: int, text: str, ratio: float | None) -> None:
+def progress(fleet: Fleet, run: str, fence: int, text: str, ratio: float | None, actor: str) -> None:
     """A sign of life; raises `UnknownError` or `ConflictError` (taken over, or ended)."""
     with fleet.change() as change:
-        _check_fence(_get(change, run), fence)
+        _check_fence(_get(change, run), fence, actor)
         values = {"progress": {"text": text[:500], "ratio": ratio}, "updated_ms": change.now_ms}
         training.update(change.connection, run, values)
+        change.audit(actor, "run.progress", run, {"ratio": ratio})
         change.touch("runs")
 
 
@@ -142,7 +143,7 @@ def finish(fleet: Fleet, run: str, fence: int, outcome: dict[str, Any], actor: s
     """End a run: `outcome` is {state, figures?, inputs?, error?}."""
     with fleet.change() as change:
         row = _get(change, run)
-        _check_fence(row, fence)
+        _check_fence(row, fence, actor)
         succeeded = outcome["state"] == "succeeded"
         if succeeded:
             _check_release(change, row)
@@ -168,9 +169,10 @@ def _check_release(change: Change, row: Row) -> None:
         raise ConflictError(f"{row['id']}: release {row['model']} {row['version']} of this run was not published")
 
 
-def _check_fence(row: Row, fence: int) -> None:
-    if row["state"] != "claimed" or row["fence"] != fence:
-        raise ConflictError(f"{row['id']} is {row['state']} with fence {row['fence']}, not with {fence}")
+def _check_fence(row: Row, fence: int, actor: str) -> None:
+    if row["state"] != "claimed" or row["fence"] != fence or row["claimed_by"] != actor:
+        held = f"{row['state']} by {row['claimed_by']} with fence {row['fence']}"
+        raise ConflictError(f"{row['id']} is {held}, not by {actor} with {fence}")
 
 
 def _get(change: Change, run: str) -> Row:

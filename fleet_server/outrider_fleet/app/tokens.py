@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from outrider_fleet.app.actor import Actor
 from outrider_fleet.app.fleet import Change, Fleet
-from outrider_fleet.errors import InvalidRequestError, UnauthenticatedError
+from outrider_fleet.errors import InvalidRequestError, UnauthenticatedError, UnknownError
 from outrider_fleet.store import devices, sql
+from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import tokens
 from outrider_protocol import ids
 
@@ -20,20 +22,27 @@ DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a kind of token, and its name."""
+    """Who asks: a kind of token, its name and id, and the digest of the request."""
 
     kind: str
     name: str
+    token: str | None = None
+    request_sha256: str | None = None
 
     @property
-    def actor(self) -> str:
+    def actor(self) -> Actor:
         """How the audit log names the caller."""
-        return f"{self.kind}:{self.name}"
+        return Actor(f"{self.kind}:{self.name}", self.token, self.request_sha256)
 
 
 def hashed(token: str) -> str:
     """How a token is stored."""
     return sha256(token.encode()).hexdigest()
+
+
+def token_id(token_sha256: str) -> str:
+    """How the audit log names a token: enough to tell it from others, nothing to use it with."""
+    return token_sha256[:12]
 
 
 def create(
@@ -55,8 +64,10 @@ def create(
     text = _text(fleet, kind)
     with fleet.change() as change:
         row = {"token_sha256": hashed(text), "kind": kind, "name": name, "device": device}
-        sql.insert(change.connection, tokens, {**row, **_life(change, kind, ttl_s)})
-        change.audit(actor, "token.create", f"{kind}:{device or name}")
+        life = _life(change, kind, ttl_s)
+        sql.insert(change.connection, tokens, {**row, **life})
+        made = {"token": token_id(hashed(text)), "expires_ms": life["expires_ms"]}
+        change.audit(actor, "token.create", f"{kind}:{device or name}", made)
     return text
 
 
@@ -79,4 +90,36 @@ def authenticate(fleet: Fleet, text: str) -> Caller:
         raise UnauthenticatedError("the token is not known")
     if row["expires_ms"] is not None and row["expires_ms"] <= fleet.clock_ms():
         raise UnauthenticatedError("the token has expired")
-    return Caller(str(row["kind"]), str(row["name"]))
+    return Caller(str(row["kind"]), str(row["name"]), token_id(row["token_sha256"]))
+
+
+def listed(fleet: Fleet) -> list[dict[str, object]]:
+    """Every token, newest first: what the audit log calls it, and whether it still counts."""
+    with fleet.look() as connection:
+        rows = devices.all_tokens(connection)
+    now_ms = fleet.clock_ms()
+    kept = ("kind", "name", "device", "created_ms", "expires_ms", "used_by")
+    return [
+        {"id": token_id(row["token_sha256"]), "state": _state(row, now_ms), **{name: row[name] for name in kept}}
+        for row in rows
+    ]
+
+
+def _state(row: Row, now_ms: int) -> str:
+    if row["revoked_ms"] is not None:
+        return "revoked"
+    if row["used_ms"] is not None:
+        return "used"
+    return "expired" if row["expires_ms"] is not None and row["expires_ms"] <= now_ms else "valid"
+
+
+def revoke(fleet: Fleet, identifier: str, actor: str) -> dict[str, object]:
+    """Refuse a token from now on; raises `UnknownError` where none, or more than one, has this id."""
+    with fleet.change() as change:
+        found = [row for row in devices.all_tokens(change.connection) if token_id(row["token_sha256"]) == identifier]
+        if len(found) != 1:
+            raise UnknownError(f"token {identifier[:20]!r}")
+        devices.revoke_token(change.connection, found[0]["token_sha256"], change.now_ms)
+        holder = f"{found[0]['kind']}:{found[0]['device'] or found[0]['name']}"
+        change.audit(actor, "token.revoke", holder, {"token": identifier})
+    return {"id": identifier, "state": "revoked"}

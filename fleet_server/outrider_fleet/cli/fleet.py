@@ -143,4 +143,4 @@ def release_show(server: Connection, model: str, version: str, *, as_json: bool)
     emit(server.get(f"/releases/{model}/{version}"), as_json=as_json)
 
 
-COMMANDS: Final = (token, devices, device, group, release)
+COMMANDS: Final = (devices, device, group, release)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from outrider_fleet import __version__
-from outrider_fleet.cli import air_gap, fleet, loop, rollouts, server
+from outrider_fleet.cli import air_gap, audit, fleet, loop, rollouts, server, tokens, trust
 from outrider_fleet.cli.connection import Connection
 
 
@@ -29,6 +29,6 @@ def main(context: click.Context, home: Path, api: str | None, token: str | None)
     context.obj = Connection(home.absolute(), api, token)
 
 
-for commands in (server.COMMANDS, fleet.COMMANDS, rollouts.COMMANDS, loop.COMMANDS, air_gap.COMMANDS):
-    for command in commands:
+for module in (server, trust, audit, tokens, fleet, rollouts, loop, air_gap):
+    for command in module.COMMANDS:
         main.add_command(command)

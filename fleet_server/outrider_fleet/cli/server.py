@@ -1,41 +1,41 @@
-"""Commands on the server's own machine: making a home, running it, and the offline ceremonies."""
+"""Commands on the server's own machine: making a home, running it, running its signer apart."""
 
 from __future__ import annotations
 
 import getpass
-import os
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from outrider_fleet.cli.connection import Connection, refuse
+from outrider_fleet.cli.connection import Connection
+from outrider_fleet.cli.keys import offline_keys
 from outrider_fleet.cli.options import as_json
 from outrider_fleet.cli.output import emit
-from outrider_fleet.errors import FleetError
-from outrider_protocol.errors import ProtocolError
+from outrider_fleet.cli.refusals import told
 
-_OFFLINE = click.option(
-    "--offline",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Where the offline keys lie (a stick, not this machine's disk).",
-)
+if TYPE_CHECKING:
+    from outrider_fleet.signing.offline import Offline
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--name", "fleet", default="fleet", show_default=True, help="The fleet's name; stands in every order.")
-@_OFFLINE
+@click.option(
+    "--signer-home",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, readable=False),
+    help="Where `trust init` made the keys of a signer that runs as another user.",
+)
+@offline_keys(makes=True)
 @as_json
-def init(directory: Path, fleet: str, offline: Path, *, as_json: bool) -> None:
-    """Make a home: authority, trust roles, database, operator token. Offline keys go to --offline alone.
+def init(directory: Path, fleet: str, keys: Offline, *, signer_home: Path | None, as_json: bool) -> None:
+    """Make a home: authority, trust roles, database, operator token. Offline keys go where you say and nowhere else.
 
-    A passphrase for the offline keys is taken from OUTRIDER_PASSPHRASE_FILE or OUTRIDER_PASSPHRASE.
+    Their passphrase is taken from OUTRIDER_PASSPHRASE_FILE or OUTRIDER_PASSPHRASE, or asked for at a terminal.
     """
     from outrider_fleet.server import initialise
 
-    made: dict[str, Any] = _told(lambda: initialise(directory.absolute(), fleet, _offline(offline)))
+    made: dict[str, Any] = told(lambda: initialise(directory.absolute(), fleet, keys, signer_home))
     emit(made, as_json=as_json)
 
 
@@ -57,7 +57,7 @@ def up(
 
     external = broker.absolute() if broker else None
     ports = {"http_port": http_port, "mqtt_port": mqtt_port}
-    _told(lambda: serve(server.home, **ports, broker=external, runner=not no_runner))
+    told(lambda: serve(server.home, **ports, broker=external, runner=not no_runner))
 
 
 @click.group("broker-config")
@@ -90,74 +90,20 @@ def broker_config_mosquitto(
     place = directory.absolute()
     address = mosquitto.Address(host, port, advertise_host or host)
     listener = Listener(listen_host, port, user or getpass.getuser())
-    authority = _told(lambda: CertificateAuthority.load(Home(server.home).ca))
-    _told(lambda: mosquitto.write_files(place, authority, listener, address))
+    authority = told(lambda: CertificateAuthority.load(Home(server.home).ca))
+    told(lambda: mosquitto.write_files(place, authority, listener, address))
     emit({"configuration": str(place / CONFIG), "fleet_toml": f'[broker] mosquitto = "{place}"'}, as_json=as_json)
 
 
 @click.command()
-@click.argument("model")
-@click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="Public PEM.")
-@_OFFLINE
+@click.option("--client", "clients", multiple=True, metavar="USER", help="A user beside this one to sign for; repeat.")
 @click.pass_obj
-def delegate(server: Connection, *, model: str, key: Path, offline: Path) -> None:
-    """Let the pipeline with this public key sign the releases of MODEL."""
-    from outrider_fleet.signing import ceremony
+@click.pass_context
+def signer(context: click.Context, server: Connection, *, clients: tuple[str, ...]) -> None:
+    """Run the signer alone, as its own user: --home is its home, the server's fleet.toml names it. Ends on SIGTERM."""
+    from outrider_fleet.signing.standalone import run
 
-    _told(lambda: ceremony.delegate(server.home, _offline(offline), model, ceremony.public_from_file(key)))
-    click.echo(f"{model}: releases signed by {key} will be accepted")
-
-
-@click.group()
-def trust() -> None:
-    """Ceremonies with the offline keys."""
+    context.exit(run(server.home, clients))
 
 
-@trust.command("floor")
-@click.argument("model")
-@click.argument("counter", type=click.IntRange(min=1))
-@_OFFLINE
-@as_json
-@click.pass_obj
-def trust_floor(server: Connection, *, model: str, counter: int, offline: Path, as_json: bool) -> None:
-    """Declare every release of MODEL below COUNTER unsafe: no device will install one again."""
-    from outrider_fleet.signing import ceremony
-
-    floors = _told(lambda: ceremony.set_floor(server.home, _offline(offline), model, counter))
-    emit(floors.min_counter, as_json=as_json)
-
-
-@trust.command("pipeline-key")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def trust_pipeline_key(file: Path) -> None:
-    """Make a release pipeline's key: FILE (private, keep it in the pipeline) and FILE.pub (for `delegate`)."""
-    from outrider_fleet.signing import ceremony
-
-    _told(lambda: ceremony.make_pipeline_key(file.absolute(), ceremony.passphrase_from(os.environ)))
-    click.echo(f"{ceremony.public_path(file)}")
-
-
-def _offline(directory: Path) -> Any:
-    from outrider_fleet.signing import ceremony
-
-    return ceremony.Offline(directory.absolute(), _told(lambda: ceremony.passphrase_from(os.environ)))
-
-
-def _told(act: Any) -> Any:
-    """Run `act`; errors raised on purpose end the command with their hint."""
-    try:
-        return act()
-    except FleetError as error:
-        refuse(error)
-    except ProtocolError as error:
-        raise refused_by_protocol(error) from error
-
-
-def refused_by_protocol(error: ProtocolError) -> click.ClickException:
-    """The command-line form of a protocol error."""
-    from outrider_fleet.cli.connection import RefusedByServerError
-
-    return RefusedByServerError(3, type(error).__name__, str(error), error.hint)
-
-
-COMMANDS: Final = (init, up, broker_config, delegate, trust)
+COMMANDS: Final = (init, up, broker_config, signer)

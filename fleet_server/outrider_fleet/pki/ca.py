@@ -21,6 +21,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -73,11 +74,17 @@ class CertificateAuthority:
 
     @classmethod
     def create(
-        cls, directory: Path, *, fleet: str = "outrider", root_directory: Path | None = None, clock: Clock = utc_now
+        cls,
+        directory: Path,
+        *,
+        fleet: str = "outrider",
+        root_directory: Path | None = None,
+        passphrase: bytes | None = None,
+        clock: Clock = utc_now,
     ) -> "CertificateAuthority":
         """Make root and issuer in an empty `directory`; the root's key goes to `root_directory` when given.
 
-        Raises `AuthorityMissingError` where an authority exists already.
+        With a passphrase the root's key is encrypted. Raises `AuthorityMissingError` where an authority exists already.
         """
         if (directory / "root.pem").exists():
             raise AuthorityMissingError(f"{directory} holds an authority already")
@@ -90,7 +97,7 @@ class CertificateAuthority:
         issuer = certificate.authority(
             certificate.name(f"{fleet} issuer"), issuer_key.public_key(), by_root, validity, path_length=0
         )
-        write_private(offline / "root.key", _key_pem(root_key))
+        write_private(offline / "root.key", _key_pem(root_key, passphrase))
         KeyPair(_key_pem(issuer_key), _pem(issuer)).write(directory, "issuer")
         write_public(directory / "ca.pem", _pem(issuer) + _pem(root))
         write_public(directory / "root.pem", _pem(root))
@@ -176,5 +183,6 @@ def _pem(value: x509.Certificate) -> bytes:
     return value.public_bytes(Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+    cipher = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, cipher)

@@ -15,19 +15,22 @@ from outrider_fleet.app import clear_devices, close_loop, decommission, orders, 
 from outrider_fleet.app.distribute import Distribution
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.app.ingest import Ingest
+from outrider_fleet.app.seal import Seal
 from outrider_fleet.broker.chunks import Warmer, chunk_count
 from outrider_fleet.broker.link import BrokerLink, ClientTls
+from outrider_fleet.errors import FleetError
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.files import private_directory
 from outrider_fleet.server.gates import open_gate
 from outrider_fleet.server.periodic import Periodic
 from outrider_fleet.server.publisher import LinkPublisher
-from outrider_fleet.signing.process import SignerProcess
+from outrider_fleet.signing.process import ForeignSigner, SignerProcess
 from outrider_fleet.store import releases
 from outrider_protocol import ids
 
 _log: Final = logging.getLogger(__name__)
 DISTRIBUTION_S: Final = 2.0
+SEAL_S: Final = 5.0
 WARMING_S: Final = 30.0
 REVOCATIONS_S: Final = 86_400.0
 
@@ -49,11 +52,12 @@ class Parts:
         self.fleet = fleet
         home = fleet.home
         private_directory(home.broker)
-        self.signer = SignerProcess(home.path)
+        self.signer = SignerProcess(home.path) if home.signing is None else ForeignSigner(home.signing)
         self.gate = open_gate(fleet, authority, mqtt_port)
         fleet.broker_address = lambda: self.gate.advertised
         self.ingest = Ingest(fleet)
         self.distribution = Distribution(fleet, forgetful=fleet.config.broker.mosquitto is not None)
+        self.seal = Seal(fleet)
         chain, key = authority.issue_fleet().write(home.broker, "fleet")
         self.link = BrokerLink(
             self.gate.address,
@@ -66,6 +70,7 @@ class Parts:
             Periodic("engine", fleet.config.engine.tick_s, self._tick),
             Periodic("distribution", DISTRIBUTION_S, self.distribution.step),
             Periodic("revocations", REVOCATIONS_S, self.gate.refresh),
+            Periodic("seal", SEAL_S, self.seal.step),
         ]
         if fleet.config.broker.mosquitto is None:  # the cache that is kept warm is nats-server's
             self._periodic.append(Periodic("warming", WARMING_S, self._choose_warm))
@@ -78,6 +83,7 @@ class Parts:
             for part in children:
                 part.start()
                 stack.callback(part.stop)
+            stack.callback(self._seal_all)
             self.link.start()
             stack.callback(self.link.stop)
             self.fleet.publisher = LinkPublisher(self.link)
@@ -99,13 +105,20 @@ class Parts:
         return {
             "broker": self.link.connected,
             "broker_restarts": self.gate.restarts,
-            "signer": self.signer.pid is not None,
+            "signer": self.signer.alive,
             "ingest": vars(self.ingest.counts),
+            "audit": self.seal.holds,
         }
 
     def pids(self) -> dict[str, int | None]:
         """Process ids of the children."""
         return {"signer": self.signer.pid, "broker": self.gate.pid}
+
+    def _seal_all(self) -> None:
+        try:
+            self.seal.step()
+        except FleetError as error:
+            _log.error("the audit log was not sealed: %s (%s)", error, error.hint)
 
     def _connected(self, connected: bool) -> None:
         if connected:

@@ -54,13 +54,14 @@ def serve(
     Raises a `FleetError` where it cannot start.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "tuf"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn takes them while it runs, and raises them again afterwards
-    place = Home(home)
-    config = configuration.load(place.config)
+    config = configuration.load(Home(home).config)
     if broker is not None:
         config = replace(config, broker=replace(config.broker, mosquitto=str(broker)))
+    place = Home(home).configured(config)
     with ExitStack() as stack:
         stack.enter_context(_only_one(place))
         listener = stack.enter_context(_listen(config, http_port))

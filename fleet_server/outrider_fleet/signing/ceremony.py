@@ -1,51 +1,37 @@
 """Ceremonies: what is done with the offline keys, by a person, away from the running server.
 
-1. Root (three keys, any two sign) and targets keys go to a directory that the operator names, one 0600 file a key,
-   encrypted when a passphrase is given; the server's home never holds them.
-2. The online keys (snapshot, timestamp, director) go to `home/keys`, where the signer process reads them.
-3. `delegate` and `set_floor` sign targets anew; the signer then signs snapshot and timestamp on top.
+1. Root (three keys, any two sign) and targets keys go where the operator says and nowhere else; the server's home never
+   holds them.
+2. The online keys (snapshot, timestamp, director, audit) go to `home/keys`, where the signer process reads them.
+3. A ceremony takes effect as a whole or not at all; the signer then signs snapshot and timestamp on top.
 4. A floor only rises.
 
-    offline = init_trust(home, Path("/media/stick/keys"), fleet="workshop")
-    delegate(home, offline, "har", public_from_file(Path("pipeline.pem.pub")))
+    offline = init_trust(home, Offline(Path("/media/stick/keys")), fleet="workshop")
+    delegate(home, offline, "har", public_from(Path("pipeline.pem.pub"), secrets))
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.signer import SSlibKey
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Root, Targets
 
 from outrider_fleet.pki.ca import Clock, utc_now
 from outrider_fleet.pki.files import private_directory, write_public
 from outrider_fleet.signing import roles
-from outrider_fleet.signing.errors import FloorLoweredError, PassphraseError, TrustExistsError
-from outrider_fleet.signing.online import OnlineKeys, OnlineRoles
+from outrider_fleet.signing.errors import FloorLoweredError, KeyUnknownError, NotDelegatedError, TrustExistsError
+from outrider_fleet.signing.offline import Offline
+from outrider_fleet.signing.online import OnlineRoles
+from outrider_fleet.signing.online_keys import OnlineKeys
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_protocol import ids, signing
+from outrider_protocol.audit import AUDIT_TARGET, AuditKeys
 from outrider_protocol.director import DIRECTOR_TARGET, FLOORS_TARGET, Director, Floors
+from outrider_protocol.signing import Signer
 
-ROOT_KEYS: Final = ("root-1.pem", "root-2.pem", "root-3.pem")
-TARGETS_KEY: Final = "targets.pem"
-
-
-@dataclass(frozen=True)
-class Offline:
-    """Where the offline keys lie, and the passphrase they are encrypted with (None: plain files)."""
-
-    directory: Path
-    passphrase: bytes | None = None
-
-    def load(self, name: str) -> Ed25519PrivateKey:
-        """Read one key; raises `PassphraseError` or `KeyFileError`."""
-        path = self.directory / name
-        if self.passphrase is None and path.exists() and b"ENCRYPTED" in path.read_bytes():
-            raise PassphraseError(f"{path} is encrypted")
-        return signing.load_private(path, self.passphrase)
+ID_PART: Final = 8
+Files = dict[str, bytes]
 
 
 def init_trust(home: Path, offline: Offline, *, fleet: str, clock: Clock = utc_now) -> Path:
@@ -53,98 +39,112 @@ def init_trust(home: Path, offline: Offline, *, fleet: str, clock: Clock = utc_n
     repository = TrustRepository(home / "trust")
     if repository.directory.exists() and any(repository.directory.iterdir()):
         raise TrustExistsError(f"{repository.directory} is not empty")
-    root_keys, targets_key = _make_offline_keys(offline)
+    root_keys, targets_key = offline.make_all()
     keys = OnlineKeys.create(home / "keys")
-    public = roles.TopKeys(
-        [signing.tuf_key(key) for key in root_keys], *map(signing.tuf_key, (targets_key, keys.snapshot, keys.timestamp))
+    top = roles.TopKeys(
+        [key.public_key for key in root_keys],
+        targets_key.public_key,
+        *(signing.tuf_key(keys.present(name)) for name in ("snapshot", "timestamp")),
     )
-    director = Director(fleet, 1, (signing.public_bytes(keys.director).hex(),))
-    root = roles.first_root(public, clock())
-    repository.write_root(root, signing.sign_role(root, root_keys[: roles.ROOT_THRESHOLD]))
-    _write_targets(
-        repository,
-        roles.first_targets(director.encode(), Floors().encode(), clock()),
-        targets_key,
-        {DIRECTOR_TARGET: director.encode(), FLOORS_TARGET: Floors().encode()},
-    )
-    OnlineRoles(repository, keys).refresh(clock())
+    root = roles.first_root(top, clock())
+    files = _first_files(fleet, keys)
+    signed = signing.sign_role(root, root_keys[: roles.ROOT_THRESHOLD])
+    targets = signing.sign_role(roles.first_targets(files, clock()), [targets_key])
+    with repository.locked():
+        repository.commit({"1.root.json": signed, "root.json": signed, "targets.json": targets, **files})
+        OnlineRoles(repository, keys).refresh(clock())
     return repository.directory / "root.json"
 
 
-def delegate(home: Path, offline: Offline, model: str, public: bytes, *, clock: Clock = utc_now) -> None:
-    """Let the pipeline with this raw Ed25519 public key sign releases of `model`, and no other pipeline."""
-    repository = TrustRepository(home / "trust")
-    targets, _ = repository.verified_targets(clock())
-    key = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(public))
-    changed = roles.with_delegation(targets, ids.model_name(model), key, clock())
-    _write_targets(repository, changed, offline.load(TARGETS_KEY), {})
+def _first_files(fleet: str, keys: OnlineKeys) -> dict[str, bytes]:
+    director, audit = (signing.public_bytes(keys.present(name)).hex() for name in ("director", "audit"))
+    return {
+        DIRECTOR_TARGET: Director(fleet, 1, (director,)).encode(),
+        FLOORS_TARGET: Floors().encode(),
+        AUDIT_TARGET: AuditKeys(fleet, (audit,)).encode(),
+    }
+
+
+def delegate(home: Path, offline: Offline, model: str, *keys: SSlibKey, clock: Clock = utc_now) -> None:
+    """Let pipelines with these public keys sign releases of `model`, any of them alone, and no other pipeline."""
+    ids.model_name(model)
+    change_targets(home, offline, lambda targets, _: (roles.with_delegation(targets, model, keys, clock()), {}))
+
+
+def revoke(home: Path, offline: Offline, model: str, out: Collection[str] = (), *, clock: Clock = utc_now) -> list[str]:
+    """Take `model` away from the keys whose ids begin so, or from all; returns the ids of those that keep it.
+
+    Raises `NotDelegatedError` or `KeyUnknownError`.
+    """
+    ids.model_name(model)
+
+    def change(targets: Targets, _: TrustRepository) -> tuple[Targets, Files]:
+        present = roles.delegated_keys(targets, model)
+        if not present:
+            raise NotDelegatedError(f"no pipeline is delegated the model {model!r}")
+        chosen = [whole_id(part, present) for part in out]
+        return roles.without_delegation(targets, model, chosen, clock()), {}
+
+    return roles.delegated_keys(change_targets(home, offline, change), model)
 
 
 def set_floor(home: Path, offline: Offline, model: str, counter: int, *, clock: Clock = utc_now) -> Floors:
     """Declare every release of `model` below `counter` unsafe; returns the new floors. Raises `FloorLoweredError`."""
+    ids.model_name(model)
+
+    def change(targets: Targets, repository: TrustRepository) -> tuple[Targets, Files]:
+        present = repository.floors().min_counter
+        if counter < present.get(model, 0):
+            raise FloorLoweredError(f"the floor of {model} is {present[model]}, {counter} is lower")
+        files = {FLOORS_TARGET: Floors({**present, model: counter}).encode()}
+        return roles.with_files(targets, files, clock()), files
+
+    change_targets(home, offline, change)
+    return TrustRepository(home / "trust").floors()
+
+
+def renew_targets(home: Path, offline: Offline, *, clock: Clock = utc_now) -> None:
+    """Sign targets anew for another year, its content unchanged."""
+    change_targets(home, offline, lambda targets, _: (roles.with_files(targets, {}, clock()), {}))
+
+
+def change_targets(
+    home: Path, offline: Offline, change: Callable[[Targets, TrustRepository], tuple[Targets, Files]]
+) -> Targets:
+    """Replace targets, and the fleet files that `change` returns with it, signed with the targets key."""
     repository = TrustRepository(home / "trust")
-    targets, _ = repository.verified_targets(clock())
-    present = repository.floors()
-    if counter < present.min_counter.get(ids.model_name(model), 0):
-        raise FloorLoweredError(f"the floor of {model} is {present.min_counter[model]}, {counter} is lower")
-    floors = Floors({**present.min_counter, model: counter})
-    changed = roles.with_floors(targets, repository.read(DIRECTOR_TARGET), floors.encode(), clock())
-    _write_targets(repository, changed, offline.load(TARGETS_KEY), {FLOORS_TARGET: floors.encode()})
-    return floors
+    repository.read("root.json")
+    signer = offline.signer(offline.targets_place)
+    with repository.locked():
+        targets, files = change(repository.targets()[0], repository)
+        repository.commit({**files, "targets.json": sign_targets(repository.root(), targets, signer)})
+    return targets
 
 
-def make_pipeline_key(path: Path, passphrase: bytes | None = None) -> bytes:
-    """Make a release pipeline's key at `path` and its public half at `path`.pub; returns the raw public key."""
+def sign_targets(root: Root, targets: Targets, signer: Signer) -> bytes:
+    """Metadata of targets; raises `KeyUnknownError` where root lists another key."""
+    if signer.public_key.keyid not in root.roles[Targets.type].keyids:
+        raise KeyUnknownError(f"{signer.public_key.keyid[:16]} is not the targets key that root lists")
+    return signing.sign_role(targets, [signer])
+
+
+def whole_id(part: str, known: Collection[str]) -> str:
+    """The one key id that begins with `part`; raises `KeyUnknownError`."""
+    found = [keyid for keyid in known if keyid.startswith(part)]
+    if len(found) != 1 or len(part) < ID_PART:
+        raise KeyUnknownError(f"{part!r} names {len(found)} keys; at least {ID_PART} digits of one are needed")
+    return found[0]
+
+
+def make_pipeline_key(path: Path, passphrase: bytes | None = None) -> SSlibKey:
+    """Make a release pipeline's key at `path` and its public half at `path`.pub; returns the public key."""
     private_directory(path.parent)
     key = signing.generate()
     signing.save_private(key, path, passphrase)
-    pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    write_public(public_path(path), pem)
-    return signing.public_bytes(key)
+    write_public(public_path(path), signing.public_pem(key))
+    return signing.tuf_key(key)
 
 
 def public_path(path: Path) -> Path:
     """Where the public half of the key at `path` lies."""
     return path.with_name(path.name + ".pub")
-
-
-def public_from_file(path: Path) -> bytes:
-    """Read a raw Ed25519 public key from a PEM file (SubjectPublicKeyInfo); raises `KeyFileError`."""
-    try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise signing.KeyFileError(f"{path}: {error}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise signing.KeyFileError(f"{path}: not an Ed25519 public key")
-    return key.public_bytes_raw()
-
-
-def passphrase_from(environ: Mapping[str, str]) -> bytes | None:
-    """The offline keys' passphrase from OUTRIDER_PASSPHRASE_FILE or OUTRIDER_PASSPHRASE; None when neither is set."""
-    file = environ.get("OUTRIDER_PASSPHRASE_FILE")
-    if file is None:
-        return environ["OUTRIDER_PASSPHRASE"].encode() if environ.get("OUTRIDER_PASSPHRASE") else None
-    try:
-        line = Path(file).read_bytes().split(b"\n")[0].strip()
-    except OSError as error:
-        raise PassphraseError(f"{file}: {error.strerror}") from error
-    if not line:
-        raise PassphraseError(f"{file}: the first line is empty")
-    return line
-
-
-def _make_offline_keys(offline: Offline) -> tuple[list[Ed25519PrivateKey], Ed25519PrivateKey]:
-    private_directory(offline.directory)
-    made = [signing.generate() for _ in (*ROOT_KEYS, TARGETS_KEY)]
-    for name, key in zip((*ROOT_KEYS, TARGETS_KEY), made, strict=True):
-        signing.save_private(key, offline.directory / name, offline.passphrase)
-    return made[:-1], made[-1]
-
-
-def _write_targets(
-    repository: TrustRepository, targets: Targets, key: Ed25519PrivateKey, files: Mapping[str, bytes]
-) -> None:
-    data = signing.sign_role(targets, [key])
-    for path, content in files.items():
-        repository.write(path, content)
-    repository.write("targets.json", data)

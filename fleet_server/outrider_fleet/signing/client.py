@@ -16,6 +16,7 @@ from outrider_fleet.signing import errors as signing_errors
 from outrider_fleet.signing import framing
 from outrider_fleet.signing.errors import SignerError
 from outrider_protocol import errors as protocol_errors
+from outrider_protocol.audit import Link
 from outrider_protocol.errors import ProtocolError
 from outrider_protocol.messages import TrustOnline
 from outrider_protocol.order import Order
@@ -46,6 +47,20 @@ class SignerClient:
     def refresh(self) -> TrustOnline:
         """Sign on top of a ceremony, or what grows old; returns what devices are to be sent."""
         return self._online({"op": "refresh"})
+
+    def audit_head(self) -> Link:
+        """The last head of the audit log that was signed."""
+        answer = self._ask({"op": "audit_head"})
+        return Link(int(answer["seq"]), str(answer["hash"]))
+
+    def audit_seal(self, entries: Sequence[bytes]) -> bytes:
+        """The signed head after these entries, which follow the last one; raises `AuditForkedError`."""
+        answer = self._ask({"op": "audit_seal", "entries": [entry.decode() for entry in entries]})
+        return str(answer["envelope"]).encode()
+
+    def audit_reopen(self, kept: Link, reason: str) -> None:
+        """Go on from `kept` with a log that was cut."""
+        self._ask({"op": "audit_reopen", "seq": kept.seq, "hash": kept.hash, "reason": reason})
 
     def online(self) -> bytes:
         """The payload of `o1/trust/online`; ask again every minute or so: it is signed anew in time."""

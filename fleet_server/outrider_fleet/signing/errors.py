@@ -21,10 +21,16 @@ class TrustBrokenError(RefusedError):
     hint = "A ceremony was interrupted or a file was changed: repeat the ceremony, or restore `trust` from its backup."
 
 
-class PassphraseError(ConfigError):
-    """The passphrase of the offline keys is missing or wrong."""
+class KeyUnknownError(RefusedError):
+    """No key of this role has this id, or more than one begins so."""
 
-    hint = "Set OUTRIDER_PASSPHRASE_FILE (a file of one line), or OUTRIDER_PASSPHRASE."
+    hint = "`outrider-fleet trust status` lists the key ids of every role."
+
+
+class RootThresholdError(RefusedError):
+    """Too few root keys sign, or too few would be left."""
+
+    hint = "Two of root's keys sign, former and new ones alike: name them with --root-key, or their directory."
 
 
 class FloorLoweredError(RefusedError):
@@ -36,7 +42,7 @@ class FloorLoweredError(RefusedError):
 class SignatureThresholdError(MetadataRefusedError):
     """Too few valid signatures by the keys that the model is delegated to."""
 
-    hint = "Sign with the key that was given to `outrider-fleet delegate MODEL --key PUB`."
+    hint = "Sign with the key that was given to `outrider-fleet trust delegate MODEL --key PUB`."
 
 
 class RolledBackMetadataError(MetadataRefusedError):
@@ -60,13 +66,28 @@ class ChangedTargetError(MetadataRefusedError):
 class NotDelegatedError(MetadataRefusedError):
     """No pipeline may sign this model."""
 
-    hint = "`outrider-fleet delegate MODEL --key PUB` lets a pipeline sign it."
+    hint = "`outrider-fleet trust delegate MODEL --key PUB` lets a pipeline sign it."
 
 
 class OrderRefusedError(RefusedError):
     """The signer does not sign this order."""
 
     hint = "The order contradicts what was signed before, the director file or the clock: see logs/signatures.jsonl."
+
+
+class AuditForkedError(RefusedError):
+    """The audit log does not contain what was signed of it before."""
+
+    hint = (
+        "The log was changed, or the database was restored from a backup: `outrider-fleet audit verify` says where. "
+        "After a restore, `outrider-fleet audit reopen --reason …` goes on and leaves a trace for ever."
+    )
+
+
+class AuditKeyMissingError(UnavailableError):
+    """No key signs the heads of the audit log here."""
+
+    hint = "`outrider-fleet trust rotate audit` makes one, in a fleet that was made before there were any."
 
 
 class SignerError(UnavailableError):

@@ -53,7 +53,7 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
     """A name for `path` that fits into a socket address (108 bytes), valid inside the `with`."""
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)  # the directory need not be readable
     try:
         yield f"/proc/self/fd/{fd}/{path.name}"
     finally:

@@ -159,3 +159,14 @@ def most_attested(connection: Connection, model: str) -> str | None:
     )
     digest = sql.scalar(connection, chosen.group_by(devices.c.attest_digest).order_by(count.desc()).limit(1))
     return None if digest is None else str(digest)
+
+
+def all_tokens(connection: Connection) -> list[Row]:
+    """Every token's row, newest first."""
+    return sql.rows(connection, select(tokens).order_by(tokens.c.created_ms.desc(), tokens.c.token_sha256))
+
+
+def revoke_token(connection: Connection, token_sha256: str, now_ms: int) -> None:
+    """A token counts no more; an earlier revocation keeps its time."""
+    valid = (tokens.c.token_sha256 == token_sha256) & tokens.c.revoked_ms.is_(None)
+    sql.change(connection, tokens, valid, {"revoked_ms": now_ms})

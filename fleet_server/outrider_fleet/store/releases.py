@@ -67,6 +67,12 @@ def device_blobs(row: dict[str, Any]) -> dict[str, int]:
     return {row["digest"]: row["manifest_bytes"], **layers}
 
 
+def parameter_ranges(artifact: Row) -> dict[str, tuple[float, float, float]]:
+    """The parameters that an artifact declares: name → (least, most, default)."""
+    declared = artifact["config"].get("parameters", {})
+    return {name: (item["min"], item["max"], item["default"]) for name, item in declared.items()}
+
+
 def unpublished(connection: Connection) -> list[Row]:
     """Blobs that devices need and that the broker has not got yet."""
     waiting = {row["digest"]: row for row in sql.rows(connection, select(blobs).where(blobs.c.published_ms.is_(None)))}

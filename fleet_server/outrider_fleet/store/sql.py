@@ -8,7 +8,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Executable, Select, Table, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, Select, Table, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 Row = dict[str, Any]
@@ -72,6 +72,12 @@ def scalar(connection: Connection, statement: Executable) -> Any:
 def find(connection: Connection, table: Table, **key: Any) -> Row | None:
     """The row with these column values, or None."""
     return one(connection, select(table).where(*(table.c[name] == value for name, value in key.items())))
+
+
+def exclusive(connection: Connection, number: int) -> None:
+    """Be the only transaction under this number until the end; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(number)))
 
 
 def page(

@@ -2,7 +2,7 @@
 
 1. Times are int64 milliseconds UTC (`_ms`); digests are `sha256:<64 hex>`; JSON columns hold objects or lists.
 2. SQL stays clean for PostgreSQL: no implicit rowid, no type affinity, no `INSERT OR …` outside the dialect's upsert.
-3. Append-only: batches, predictions, samples, labels, *_events, snapshots, snapshot_rows, lineage, audit.
+3. Append-only: batches, predictions, samples, labels, *_events, snapshots, snapshot_rows, lineage, audit, audit_heads.
 """
 
 from typing import Final
@@ -480,9 +480,21 @@ audit = Table(
     _serial(),
     _int("at_ms"),
     _text("actor"),
+    _text("token", null=True),
     _text("action"),
     _text("object"),
+    _text("request_sha256", null=True),
     _json("detail", null=True),
+    _text("prev"),
+    _text("hash"),
+)
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _text("hash"),
+    _int("at_ms"),
+    _text("envelope"),
 )
 idempotency = Table(
     "idempotency",

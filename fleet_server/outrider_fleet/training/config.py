@@ -7,7 +7,7 @@
 
     [models.har]
     train = ["{python}", "train.py", "--snapshot", "{snapshot}", "--out", "{out}", "--seed", "{seed}"]
-    key = "/srv/keys/har.pem"
+    key = "/srv/keys/har.pem"               # or "pkcs11:token=…;object=…"
     profiles = ["x86-64", "raspberry-pi-5"]
 """
 
@@ -27,7 +27,7 @@ class ModelConfig:
     """How one model is trained, built and signed. File names are relative to the training command's {out}."""
 
     train: tuple[str, ...]
-    key: Path
+    key: str
     profiles: tuple[str, ...]
     base: str = ""
     directory: Path = Path()
@@ -52,7 +52,8 @@ class RunnerConfig:
 
 
 _LISTS: Final = frozenset({"train", "profiles", "build_options", "compiler"})
-_PATHS: Final = frozenset({"key", "directory"})
+_PATHS: Final = frozenset({"directory"})
+_ADDRESS: Final = "pkcs11:"  # an address, kept as it is written
 
 
 def read(path: Path) -> RunnerConfig:
@@ -75,7 +76,8 @@ def _model(where: str, table: Any, directory: Path) -> ModelConfig:
     if not isinstance(table, dict):
         raise RunnerConfigError(f"{where}: a table is expected")
     values = _values(ModelConfig, where, table)
-    values["key"] = directory.absolute() / values["key"]
+    if not values["key"].startswith(_ADDRESS):
+        values["key"] = str(directory.absolute() / values["key"])
     values["directory"] = directory.absolute() / values.get("directory", Path())
     return ModelConfig(**values)
 

@@ -83,7 +83,7 @@ class Runner:
         if current is not None:
             workspace.current_metadata.write_bytes(current)
         sign = steps.sign(self._config.compiler, model, workspace, has_current=current is not None)
-        self._step(claim, workspace, "sign", sign, 0.8)
+        self._step(claim, workspace, "sign", sign, 0.8, **steps.key_secrets(os.environ))
         publish = steps.publish(self._config.compiler, self._api.url, workspace)
         self._step(claim, workspace, "publish", publish, 0.9, OUTRIDER_TOKEN=self._api.token)
         self._api.succeed(claim, trained.inputs, trained.figures)

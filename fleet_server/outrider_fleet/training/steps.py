@@ -13,6 +13,7 @@ from outrider_fleet.training.claim import Claim, Workspace
 from outrider_fleet.training.config import ModelConfig
 
 _PRIVATE_PREFIX: Final = "OUTRIDER_"
+_KEY_PREFIXES: Final = ("OUTRIDER_PASSPHRASE", "OUTRIDER_PIN", "OUTRIDER_PKCS11_MODULE")
 
 
 def train(claim: Claim, model: ModelConfig, workspace: Workspace) -> list[str]:
@@ -67,7 +68,7 @@ def sign(compiler: Sequence[str], model: ModelConfig, workspace: Workspace, *, h
         "sign",
         str(workspace.release),
         "--key",
-        str(model.key),
+        model.key,
         *current,
         "--out",
         str(workspace.metadata),
@@ -101,6 +102,15 @@ def fill(arguments: Sequence[str], values: Mapping[str, str]) -> list[str]:
     for name, value in values.items():
         filled = [argument.replace(f"{{{name}}}", value) for argument in filled]
     return filled
+
+
+def key_secrets(base: Mapping[str, str]) -> dict[str, str]:
+    """What opens the pipeline's key: for the step that signs, and no other.
+
+    >>> key_secrets({"OUTRIDER_PIN_FILE": "/run/pin", "OUTRIDER_TOKEN": "x"})
+    {'OUTRIDER_PIN_FILE': '/run/pin'}
+    """
+    return {name: value for name, value in base.items() if name.startswith(_KEY_PREFIXES)}
 
 
 def environment(base: Mapping[str, str], **extra: str) -> dict[str, str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 
 from outrider_fleet import errors
 from outrider_fleet.api import failures
@@ -269,12 +268,10 @@ def test_pages_bring_everything(ask: Ask) -> None:
 def test_spec_lists_every_request(ask: Ask) -> None:
     """API-2: docs/spec/api.md names every route."""
     text = SPEC.read_text("utf-8")
-    app = ask()
-    routes = [route for route in app.app.routes if isinstance(route, APIRoute)]
+    routes = [path for path in ask().app.openapi()["paths"] if path.startswith(V1)]
+    assert len(routes) > 25
     for route in routes:
-        if not route.path.startswith(V1):
-            continue
-        path = re.sub(r"\{(\w+)(:path)?\}", "<x>", route.path.removeprefix(V1))
+        path = re.sub(r"\{\w+\}", "<x>", route.removeprefix(V1))
         known = re.sub(r"<\w+>", "<x>", text)
         stem = path.rsplit("/<x>", 1)[0] if path.endswith("/<x>") and f"`{path}" not in known else path
-        assert path in known or stem + "/{" in known, route.path
+        assert path in known or stem + "/{" in known, route

@@ -22,8 +22,8 @@ from outrider_fleet.app.publish_release import Upload
 from outrider_fleet.config import FleetConfig, Home
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.signing import ceremony
-from outrider_fleet.signing.ceremony import Offline
 from outrider_fleet.signing.client import SignerClient
+from outrider_fleet.signing.offline import Offline
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.signing.server import Signer
 from outrider_fleet.store.database import open_database
@@ -312,7 +312,7 @@ class House:
         made = self.make(version, counter)
         self.upload(made)
         upload = Upload(made.metadata.decode(), made.index.decode(), provenance or {})
-        publish_release.publish(self.fleet, upload, "pipeline:test")
+        publish_release.publish(self.fleet, upload, "runner:r1" if upload.provenance else "pipeline:test")
         return made.artifact
 
     def upload(self, release: Release) -> None:

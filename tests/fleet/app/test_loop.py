@@ -203,17 +203,17 @@ def test_claims_and_fences(running: House) -> None:
     first = runs.claim(running.fleet, ["har"], "runner:r1")
     assert first is not None
     assert runs.claim(running.fleet, None, "runner:r2") is None
-    runs.progress(running.fleet, first["id"], first["fence"], "half", 0.5)
+    runs.progress(running.fleet, first["id"], first["fence"], "half", 0.5, "runner:r1")
     running.clock.pass_s(3601)
     second = runs.claim(running.fleet, None, "runner:r2")
     assert second is not None
     assert second["fence"] == first["fence"] + 1
     with pytest.raises(ConflictError):
-        runs.progress(running.fleet, first["id"], first["fence"], "more", 0.6)
+        runs.progress(running.fleet, first["id"], first["fence"], "more", 0.6, "runner:r1")
     with pytest.raises(ConflictError):
         runs.finish(running.fleet, first["id"], first["fence"], {"state": "failed"}, "runner:r1")
     with pytest.raises(UnknownError):
-        runs.progress(running.fleet, "run-000009", 1, "", None)
+        runs.progress(running.fleet, "run-000009", 1, "", None, "runner:r1")
 
 
 def test_success_needs_the_release(running: House) -> None:

@@ -83,7 +83,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_answer_has_json() -> None:
     """CLI-1: apart from what only acts on this machine."""
-    plain = {("up",), ("delegate",), ("trust", "pipeline-key")}
+    plain = {("up",), ("signer",), ("trust", "pipeline-key")}
     for path, command in commands(main):
         has = any("--json" in parameter.opts for parameter in command.params)
         assert has or path in plain, path

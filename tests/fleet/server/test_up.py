@@ -19,7 +19,7 @@ import pytest
 from outrider_fleet.errors import ConfigError, ConflictError, FleetError
 from outrider_fleet.server import initialise, serve
 from outrider_fleet.server.periodic import Periodic
-from outrider_fleet.signing.ceremony import Offline
+from outrider_fleet.signing.offline import Offline
 
 BIN = Path(sys.executable).parent
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from outrider_fleet.signing import ceremony
-from outrider_fleet.signing.ceremony import Offline
+from outrider_fleet.signing.offline import Offline
 from outrider_fleet.signing.server import Signer
 from tests.fleet.signing.fleet import Fleet
 

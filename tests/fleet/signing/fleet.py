@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from outrider_fleet.signing.ceremony import Offline
+from outrider_fleet.signing.offline import Offline
 from outrider_protocol import signing
 from outrider_protocol.order import Audience, Order
 

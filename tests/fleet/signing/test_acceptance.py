@@ -102,10 +102,13 @@ def test_earlier_epoch(fleet: Fleet, signer: Signer) -> None:
         trust.accept(signed(signer, ordered()), director(fleet), trust.Floors(epoch=2), DEVICE, clock())
 
 
-@pytest.mark.parametrize("key", ["snapshot", "timestamp", "pipeline"])
+@pytest.mark.parametrize("key", ["snapshot", "timestamp", "audit", "pipeline", "targets", "root-1"])
 def test_other_keys_order_nothing(fleet: Fleet, key: str) -> None:
-    """TRU-4: an order signed by any key but the director's is refused, the pipeline's and the online TUF keys too."""
-    path = fleet.pipeline if key == "pipeline" else fleet.home / "keys" / f"{key}.pem"
+    """TRU-4: an order signed by any key but the director's is refused: the pipeline's, the TUF keys', the log's."""
+    online = fleet.home / "keys" / f"{key}.pem"
+    path = (
+        fleet.pipeline if key == "pipeline" else online if online.exists() else fleet.offline.directory / f"{key}.pem"
+    )
     forged = signing.sign_order(ordered(), [signing.load_private(path)])
     with pytest.raises(SignatureError):
         trust.accept(forged, director(fleet), trust.Floors(), DEVICE, clock())

@@ -69,6 +69,15 @@ def test_orders_out_of_place_are_refused(signer: Signer, changes: dict[str, Any]
     assert sign(signer, order(seq=1))["ok"]
 
 
+@pytest.mark.parametrize("value", ["1", "/etc/passwd", [1], {"a": 1}, None, True])
+def test_parameters_are_numbers(signer: Signer, value: object) -> None:
+    """SGN-47: whatever is no number is refused as a parameter; ranges are not the signer's to know."""
+    wanted = json.loads(order(seq=1).encode()) | {"parameters": {"probation_s": value}}
+    answer = signer.handle({"op": "sign_orders", "orders": [json.dumps(wanted)]})
+    assert (answer["ok"], answer["error"]) == (False, "MalformedError")
+    assert sign(signer, order(seq=1, parameters={"anything": 1e300}))["ok"]
+
+
 def test_all_or_none(signer: Signer, fleet: Fleet) -> None:
     """SGN-23: of several orders all are signed or none, and none is logged then."""
     before = (fleet.home / "logs" / "signatures.jsonl").read_bytes()

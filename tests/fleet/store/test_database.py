@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateTable
 from outrider_fleet.errors import StoreError, StoreTooNewError
 from outrider_fleet.store import counters, sql
 from outrider_fleet.store.database import Database, open_database
-from outrider_fleet.store.tables import audit, blobs, metadata, settings
+from outrider_fleet.store.tables import blobs, maintenance_events, metadata, settings
 
 SPEC = Path(__file__).parents[3] / "docs" / "spec" / "store.md"
 
@@ -125,7 +125,8 @@ def test_insert_new_and_put(database: Database) -> None:
         assert not sql.insert_new(connection, blobs, {**row, "size": 2})
         sql.put(connection, blobs, {**row, "size": 3})
         assert sql.find(connection, blobs, digest=row["digest"]) == {**row, "size": 3, "published_ms": None}
-        assert sql.insert(connection, audit, {"at_ms": 1, "actor": "a", "action": "b", "object": "c"}) == 1
+        row = {"device": "d", "model": "m", "text": "t", "created_ms": 1}
+        assert sql.insert(connection, maintenance_events, row) == 1
 
 
 def test_newer_database_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ from pathlib import Path
 command, rest = sys.argv[1], sys.argv[2:]
 log = Path(__file__).with_name("compiler.jsonl")
 with log.open("a") as file:
-    json.dump({"command": command, "argv": rest, "token": os.environ.get("OUTRIDER_TOKEN")}, file)
+    seen = {name: os.environ.get(f"OUTRIDER_{name.upper()}") for name in ("token", "passphrase")}
+    json.dump({"command": command, "argv": rest, **seen}, file)
     file.write("\\n")
 options = dict(zip(rest[1::2], rest[2::2]))
 if command == "build":

@@ -29,7 +29,9 @@ def test_good_file(tmp_path: Path) -> None:
     model = read_config.models["har"]
     assert read_config.poll_s == 1.5
     assert model.train == ("python", "train.py")
-    assert (model.key, model.directory) == (tmp_path / "keys/har.pem", tmp_path)
+    assert (model.key, model.directory) == (str(tmp_path / "keys/har.pem"), tmp_path)
+    on_token = read(tmp_path, GOOD.replace("keys/har.pem", "pkcs11:object=har")).models["har"]
+    assert on_token.key == "pkcs11:object=har"
 
 
 @pytest.mark.parametrize(

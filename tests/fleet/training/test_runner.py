@@ -77,8 +77,9 @@ def test_provenance_names_run_snapshot_and_inputs(place: Place) -> None:
 
 
 def test_training_sees_no_secrets(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TRN-4: the training command gets data and seed, and none of the runner's secrets; publishing gets the token."""
+    """TRN-4: training gets data and seed and no secret, publishing the token, signing what opens the key."""
     monkeypatch.setenv("OUTRIDER_PASSPHRASE", "secret")
+    monkeypatch.setenv("OUTRIDER_TOKEN", "another")
     place.runner().run_once()
     seen = json.loads((place.directory / "home" / "runs" / "r1" / "1" / "out" / "seen.json").read_text())
     assert seen["snapshot"] == SNAPSHOT.hex()
@@ -86,6 +87,7 @@ def test_training_sees_no_secrets(place: Place, monkeypatch: pytest.MonkeyPatch)
     assert seen["cwd"] == str(place.directory)
     assert not [name for name in seen["env"] if name.startswith("OUTRIDER_")]
     assert [command["token"] for command in place.commands()] == [None, None, TOKEN]
+    assert [command["passphrase"] for command in place.commands()] == [None, "secret", None]
     assert not [part for command in place.commands() for part in command["argv"] if TOKEN in part]
 
 

@@ -1,0 +1,81 @@
+"""What `audit verify` looks at, and what it says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from outrider_fleet.domain import audit_check
+from outrider_fleet.domain.audit_check import Report
+from outrider_fleet.errors import StoreError
+from outrider_fleet.signing.errors import AuditKeyMissingError
+from outrider_fleet.signing.repository import TrustRepository
+from outrider_fleet.store import audit_file
+from outrider_protocol.audit import AuditKeys, Link
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where things are; None: where the home has them."""
+
+    home: Path
+    file: Path | None
+    trust: Path | None
+    root: Path | None
+    heads: tuple[Path, ...]
+    signatures: Path | None
+
+
+def verify(sources: Sources) -> Report:
+    """Verify a log; raises `StoreError`, `TrustBrokenError`, `SignatureError` or `AuditKeyMissingError`."""
+    keys = _keys(sources)
+    with audit_file.opened(sources.file or sources.home / "fleet.db") as log:
+        heads = [keys.verify(envelope) for envelope in (*log.heads, *map(_read, sources.heads))]
+        report = audit_check.check(log.rows, heads, _noted(sources))
+    if log.torn:
+        report.findings.append(audit_check.Finding(report.end.seq + 1, "torn", "the file ends within a line"))
+    return report
+
+
+def _keys(sources: Sources) -> AuditKeys:
+    trust = TrustRepository(sources.trust or sources.home / "trust")
+    if sources.root is not None:
+        trust.follow_from(_read(sources.root))
+    trust.targets()
+    keys = trust.audit_keys()
+    if keys is None:
+        raise AuditKeyMissingError(f"{trust.directory}: targets list no audit key")
+    return keys
+
+
+def _noted(sources: Sources) -> list[Link]:
+    """The signer's own log: named, or the home's when its database is looked at and it may be read."""
+    own = sources.home / "logs" / "signatures.jsonl"
+    if sources.signatures is not None:
+        return audit_file.heads_in_journal(sources.signatures)
+    return audit_file.heads_in_journal(own) if sources.file is None and os.access(own, os.R_OK) else []
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def shown(report: Report) -> dict[str, Any]:
+    """The report as JSON."""
+    return {"whole": report.whole, "unsigned": report.unsigned, **asdict(report)}
+
+
+def words(report: Report) -> str:
+    """The report in sentences."""
+    signed = datetime.fromtimestamp(report.signed_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    reach = f"signed up to {report.signed_seq} at {signed}" if report.heads else "no signed head"
+    lines = [f"{report.entries} entries, {reach}, {report.unsigned} not signed yet"]
+    lines += [f"given up: entries {lost.kept_seq + 1} to {lost.seq}" for lost in report.abandoned]
+    lines += [f"{finding.what}: entry {finding.seq}: {finding.text}" for finding in report.findings]
+    return "\n".join([*lines, "whole" if report.whole else "NOT WHOLE"])
