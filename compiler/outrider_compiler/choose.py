@@ -4,7 +4,7 @@
 2. A latency that is a proxy never decides alone: it takes a file of at most `PROXY_SIZE_RATIO` of fp32's as well, and a
    latency budget cannot be met by it.
 3. Of what remains, the Pareto front over size, latency and noise; on it, the least size × latency. Where others come
-   within `NEAR` of it, which timings do not tell apart, the one of least noise.
+   within `NEAR` of it and their timings overlap, the one of least noise.
 4. Nothing but fp32 remaining means fp32, and the reason says what each other candidate measured.
 5. Where workers share mapped weights, a file of smaller weights that the engine unfolds at loading is no gain.
 6. A board that computes in integers alone cannot run fp32: there it is only what the others are compared with.
@@ -48,8 +48,8 @@ def choose(figures: list[Figures], gate: Gate, profile: Profile) -> Choice | Non
     if not admitted:
         return None
     front = [item for item in admitted if not any(_dominates(other, item) for other in admitted)]
-    least = min(map(_cost, front))
-    best = min((item for item in front if _cost(item) <= NEAR * least), key=lambda item: (-_closest(item), _cost(item)))
+    least = min(front, key=_cost)
+    best = min((item for item in front if _is_near(item, least)), key=lambda item: (-_closest(item), _cost(item)))
     return Choice(best.name, _reason(best, base, figures, refusals), refusals, tuple(item.name for item in front))
 
 
@@ -182,6 +182,12 @@ def _proxy_words(proxy: str) -> str:
 
 def _cost(item: Figures) -> float:
     return item.size_bytes * item.timing.latency_ratio
+
+
+def _is_near(item: Figures, least: Figures) -> bool:
+    """Whether nothing that was measured tells what two candidates cost apart: each one's timings reach the other's."""
+    reach = [(it.timing.latency_p10_us, it.timing.latency_p90_us) for it in (item, least)]
+    return _cost(item) <= NEAR * _cost(least) and max(low for low, _ in reach) <= min(high for _, high in reach)
 
 
 def _closest(item: Figures) -> float:

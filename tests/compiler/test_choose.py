@@ -59,15 +59,18 @@ def test_a_better_candidate_is_taken_with_its_numbers() -> None:
 
 def test_where_two_cost_the_same_the_closer_one_is_taken() -> None:
     """CMP-CHO-9: a saving that timings do not tell apart never buys noise; a real one does."""
-    closer = changed(INT8, name="int8_dynamic", latency_ratio=0.79, sqnr_db={"probabilities": 43.0, "embedding": 44.0})
-    choice = choose([BASE, INT8, closer], GATE, FREE)
+    both = {"latency_p10_us": 37.0, "latency_p90_us": 40.0}
+    first = changed(INT8, **both)
+    better = {"sqnr_db": {"probabilities": 43.0, "embedding": 44.0}}
+    closer = changed(first, name="int8_dynamic", latency_ratio=0.79, **better)
+    choice = choose([BASE, first, closer], GATE, FREE)
     assert choice is not None
     assert choice.chosen == "int8_dynamic"
     assert set(choice.front) == {"fp32", "int8_static", "int8_dynamic"}
-    slower = changed(closer, latency_ratio=0.81)
-    choice = choose([BASE, INT8, slower], GATE, FREE)
-    assert choice is not None
-    assert choice.chosen == "int8_static"
+    for slower in ({"latency_ratio": 0.81}, {"latency_p10_us": 40.1, "latency_p90_us": 41.0}):
+        choice = choose([BASE, first, changed(closer, **slower)], GATE, FREE)
+        assert choice is not None
+        assert choice.chosen == "int8_static"
 
 
 SLICE = {"slice": "site=b", "n": 100, "judged": True, "drop": 0.03, "source": 0.8, "value": 0.77}

@@ -38,7 +38,9 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
     """AGT-WRK-10: a worker leaves the home folder empty, where ONNX Runtime would keep its device id."""
     write_artifact(tmp_path / "a", Spec())
     (home := tmp_path / "home").mkdir()
-    kept = {name: value for name, value in os.environ.items() if name not in {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}}
+    kept = {
+        name: value for name, value in os.environ.items() if name not in {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    }
     command = [sys.executable, "-m", "outrider_agent.worker", "--artifact", str(tmp_path / "a"), "--model", "har"]
     subprocess.run([*command, "--role", "probe"], check=True, capture_output=True, env={**kept, "HOME": str(home)})
     assert list(home.rglob("*")) == []

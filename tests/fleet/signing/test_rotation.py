@@ -217,6 +217,57 @@ def test_a_key_that_was_prepared_elsewhere(fleet: Fleet, signer: Signer, tmp_pat
     client(fleet, tmp_path / "client").refresh()
 
 
+def copied(fleet: Fleet, to: Path) -> Path:
+    """The trust of a fleet in another home, where ceremonies may be held."""
+    shutil.copytree(fleet.home / "trust", to / "trust")
+    return to
+
+
+def refused(fleet: Fleet, folder: Path, error: type[Exception]) -> None:
+    """Adopting is refused, and changes nothing."""
+    now = {path: path.read_bytes() for path in (fleet.home / "trust").rglob("*.json")}
+    with pytest.raises(error):
+        adoption.adopt(fleet.home, folder / "trust")
+    assert now == {path: path.read_bytes() for path in (fleet.home / "trust").rglob("*.json")}
+
+
+def test_each_thing_that_goes_back_is_refused(fleet: Fleet, tmp_path: Path) -> None:
+    """SGN-41: a floor that would fall, an epoch that would, a version that would, each by itself."""
+    away = copied(fleet, tmp_path / "floors")
+    ceremony.set_floor(fleet.home, fleet.offline, "har", 5)
+    for _ in range(3):
+        ceremony.renew_targets(away, fleet.offline)
+    refused(fleet, away, RolledBackMetadataError)
+    away = copied(fleet, tmp_path / "epochs")
+    rotation.rotate_director(fleet.home, fleet.offline)
+    for _ in range(3):
+        ceremony.renew_targets(away, fleet.offline)
+    refused(fleet, away, RolledBackMetadataError)
+    away = copied(fleet, tmp_path / "versions")
+    ceremony.renew_targets(fleet.home, fleet.offline)
+    refused(fleet, away, RolledBackMetadataError)
+
+
+def test_a_root_beside_the_chain(fleet: Fleet, tmp_path: Path) -> None:
+    """SGN-41: a root.json that is none of the chain's, with everything below it signed by its keys, is not adopted."""
+    thief, away = Offline(tmp_path / "keys"), tmp_path / "away"
+    ceremony.init_trust(away, thief, fleet="test")
+    for number in range(1, 4):
+        rotation.rotate_director(away, thief)
+        ceremony.set_floor(away, thief, "har", number)
+    (away / "trust" / "1.root.json").write_bytes((fleet.home / "trust" / "1.root.json").read_bytes())
+    refused(fleet, away, TrustBrokenError)
+
+
+def test_a_root_that_its_own_keys_could_not_sign(fleet: Fleet, tmp_path: Path) -> None:
+    """SGN-38: a root that too few of its own keys sign is refused, though enough of the former one's do."""
+    two = replace(fleet.offline, root=tuple(str(fleet.offline.directory / f"root-{n}.pem") for n in (1, 2)))
+    out = [key.public_key.keyid for key in two.root_signers()]
+    with pytest.raises(RootThresholdError):
+        rotation.rotate_root(fleet.home, two, out, [str(tmp_path / "new.pem")])
+    assert repository(fleet).root().version == 1
+
+
 @pytest.mark.parametrize("name", ["snapshot", "timestamp", "director", "audit"])
 def test_a_key_in_charge_is_never_lost(fleet: Fleet, name: str) -> None:
     """SGN-36: two rotations without a signer in between, the second broken off: the key in charge is still there."""
