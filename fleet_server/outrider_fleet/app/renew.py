@@ -9,8 +9,10 @@
 """
 
 import logging
+from hashlib import sha256
 from typing import Final
 
+from outrider_fleet.app.actor import Actor
 from outrider_fleet.app.enrol import DAY_MS
 from outrider_fleet.app.fleet import Change, Fleet
 from outrider_fleet.errors import ConflictError, FleetError, RefusedError, UnknownError
@@ -39,7 +41,7 @@ def over_link(fleet: Fleet, change: Change, request: RenewRequest) -> None:
     try:
         answer = _answer(fleet, change, request)
     except (FleetError, ProtocolError) as error:
-        change.audit(f"device:{request.device}", "device.renew.refused", request.device, {"why": str(error)})
+        change.audit(_asking(request), "device.renew.refused", request.device, {"why": str(error)})
         answer = Renewal("refused", why=str(error))
     change.publish(topics.certificate(request.device), answer.encode(), retain=False)
 
@@ -66,19 +68,23 @@ def _answer(fleet: Fleet, change: Change, request: RenewRequest) -> Renewal:
         return Renewal("issued", present["certificate_pem"])
     if left_ms < -GRACE_MS:
         raise RenewalRefusedError(f"{request.device}: its certificate ended more than 90 days ago")
-    if left_ms < 0 and not _approved(change, request.device, key_sha256):
+    if left_ms < 0 and not _approved(change, request, key_sha256):
         return Renewal("waiting", why="its certificate has ended: an operator must approve it")
     return Renewal("issued", _issue(fleet, change, request, key_sha256))
 
 
-def _approved(change: Change, device: str, key_sha256: str) -> bool:
+def _asking(request: RenewRequest) -> Actor:
+    return Actor(f"device:{request.device}", None, sha256(request.encode()).hexdigest())
+
+
+def _approved(change: Change, request: RenewRequest, key_sha256: str) -> bool:
     """Whether an operator said yes; else the question is kept."""
-    asked = sql.find(change.connection, renewals, device=device)
+    asked = sql.find(change.connection, renewals, device=request.device)
     if asked is not None and asked["key_sha256"] == key_sha256:
         return asked["approved_ms"] is not None
-    row = {"device": device, "key_sha256": key_sha256, "asked_ms": change.now_ms}
+    row = {"device": request.device, "key_sha256": key_sha256, "asked_ms": change.now_ms}
     sql.put(change.connection, renewals, {**row, "approved_ms": None, "approved_by": None})
-    change.audit(f"device:{device}", "device.renew.asked", device)
+    change.audit(_asking(request), "device.renew.asked", request.device)
     change.touch("devices")
     return False
 
@@ -91,7 +97,7 @@ def _issue(fleet: Fleet, change: Change, request: RenewRequest, key_sha256: str)
         | {"certificate_pem": certificate, "expires_ms": change.now_ms + DEVICE_DAYS * DAY_MS},
     )
     sql.remove(change.connection, renewals, renewals.c.device == request.device)
-    change.audit(f"device:{request.device}", "device.renew", request.device)
+    change.audit(_asking(request), "device.renew", request.device)
     change.touch("devices")
     return certificate
 

@@ -8,6 +8,10 @@ from hashlib import sha256
 from typing import Any
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import FastAPI
 
 from outrider_fleet.api import application
@@ -15,7 +19,9 @@ from outrider_fleet.api.failures import READING
 from outrider_fleet.api.services import Services
 from outrider_fleet.app import tokens
 from outrider_fleet.app.seal import Seal
-from outrider_protocol.messages import EnrolRequest
+from outrider_fleet.store import sql
+from outrider_fleet.store.tables import renewals
+from outrider_protocol.messages import EnrolRequest, RenewRequest
 from tests.fleet.api.conftest import Ask, Client
 from tests.fleet.app.house import ALL, House, csr
 
@@ -81,6 +87,7 @@ def test_every_change_is_an_entry(house: House, ask: Ask) -> None:
     upload = {"metadata": made.metadata.decode(), "index": made.index.decode()}
     day("pipeline", "POST", "/releases", upload)
     rollout = day("operator", "POST", "/rollouts", {"model": "har", "version": "1.1", **ALL})["id"]
+    day("operator", "POST", "/air-gap", {"devices": ["watch-1"]})
     day("operator", "POST", "/rollouts/{rollout}/{action}", {"reason": "r"}, rollout=rollout, action="abort")
     label = {"prediction_id": prediction[0], "label": "walk", "source": "p1/r1"}
     day("operator", "POST", "/labels", {"model": "har", "labels": [label]})
@@ -93,6 +100,9 @@ def test_every_change_is_an_entry(house: House, ask: Ask) -> None:
     with house.fleet.change() as change:
         change.connection.exec_driver_sql("UPDATE runs SET state = 'proposed'")
     day("operator", "POST", "/runs/{run}/approve", run=run)
+    waits_for_approval(house, "watch-1")
+    day("operator", "POST", "/devices/{device}/approve", device="watch-1")
+    day("operator", "POST", "/devices/{device}/decommission", {"wait": False}, device="watch-1")
     day("operator", "POST", "/devices/{device}/revoke", device="watch-2")
     with house.fleet.change() as change:
         change.connection.exec_driver_sql("UPDATE audit SET hash = 'x' WHERE id = 3")
@@ -100,10 +110,17 @@ def test_every_change_is_an_entry(house: House, ask: Ask) -> None:
         change.connection.exec_driver_sql("UPDATE audit SET id = id + 1000, hash = 'x'")
     day("operator", "POST", "/audit/reopen", {"reason": "test"})
 
-    missing = routes(app) - day.asked - {("POST", "/enrol")}
+    missing = routes(app) - day.asked - {("POST", "/enrol"), ("POST", "/renew")}
     assert not missing, (
         f"each of these changes something: ask for it above, or show elsewhere that it is an entry: {missing}"
     )
+
+
+def waits_for_approval(house: House, device: str) -> None:
+    """The device's certificate has ended and it asks for the next one."""
+    row = {"device": device, "key_sha256": "0" * 64, "asked_ms": house.clock.now_ms}
+    with house.fleet.change() as change:
+        sql.put(change.connection, renewals, {**row, "approved_ms": None, "approved_by": None})
 
 
 def test_enrolment_is_an_entry(ask: Ask, house: House) -> None:
@@ -113,6 +130,21 @@ def test_enrolment_is_an_entry(ask: Ask, house: House) -> None:
     assert ask().post(f"{V1}/enrol", content=request.encode()).is_success
     row = house.rows("SELECT * FROM audit WHERE action = 'device.enrol' ORDER BY id DESC")[0]
     assert (row["actor"], row["token"]) == ("device:watch-9", tokens.token_id(tokens.hashed(text)))
+    assert row["request_sha256"] == sha256(request.encode()).hexdigest()
+
+
+def test_renewal_is_an_entry(ask: Ask, house: House) -> None:
+    """AUD-1: a device that asks for its next certificate is named, with the digest of its request."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signed = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    text = signed.public_bytes(Encoding.PEM).decode()
+    token = tokens.create(house.fleet, "device", "")
+    assert ask().post(f"{V1}/enrol", content=EnrolRequest(token, "watch-9", "x86-64", text).encode()).is_success
+    house.clock.pass_s(25 * 86_400)
+    request = RenewRequest("watch-9", text)
+    assert ask().post(f"{V1}/renew", content=request.encode()).is_success
+    row = house.rows("SELECT * FROM audit WHERE action = 'device.renew'")[0]
+    assert (row["actor"], row["token"], row["object"]) == ("device:watch-9", None, "watch-9")
     assert row["request_sha256"] == sha256(request.encode()).hexdigest()
 
 
