@@ -136,7 +136,7 @@ def test_starting_over(release: Release, key: Path) -> None:
 
 
 def test_an_encrypted_key(release: Release, tmp_path: Path) -> None:
-    """CMP-PUB-7: the key's passphrase comes from the environment; without it nothing is signed."""
+    """CMP-PUB-8: the key's passphrase comes from the environment; without it nothing is signed."""
     path = tmp_path / "ci.pem"
     signing.save_private(signing.generate(), path, b"secret")
     assert publishing.sign(release, path, None, NOW, {"OUTRIDER_PASSPHRASE": "secret"})
@@ -146,7 +146,7 @@ def test_an_encrypted_key(release: Release, tmp_path: Path) -> None:
 
 
 def test_a_key_on_a_token(release: Release, softhsm: SoftHsm) -> None:
-    """CMP-PUB-7: the pipeline's key may be on a PKCS#11 token."""
+    """CMP-PUB-8: the pipeline's key may be on a PKCS#11 token."""
     data = publishing.sign(release, softhsm.uri("pipeline", pin=False), None, NOW, {"OUTRIDER_PIN": PIN})
     role = Metadata[Targets].from_bytes(data)
     public = signing.public_from(softhsm.uri("pipeline"), signing.Secrets())
