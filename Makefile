@@ -44,7 +44,7 @@ demo: $(READY) ## The whole loop on real data, checked (SEED=0..2, KEEP=1, BREAK
 	  $(if $(KEEP),--keep) $(if $(BREAK),--break '$(BREAK)')
 
 test: $(READY) ## All tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q -m "not soak" $(ARGS)
 
 ##@ Before a change goes in
 

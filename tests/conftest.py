@@ -19,6 +19,11 @@ settings.register_profile("ci", settings.get_profile("outrider"), derandomize=Tr
 settings.load_profile("ci" if os.environ.get("CI") else "outrider")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for processes come first: whoever runs several files at a time is not left alone with them."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may have an agent or a fleet of their own: its variables are taken away."""

@@ -186,8 +186,9 @@ def _cost(item: Figures) -> float:
 
 def _is_near(item: Figures, least: Figures) -> bool:
     """Whether nothing that was measured tells what two candidates cost apart: each one's timings reach the other's."""
-    reach = [(it.timing.latency_p10_us, it.timing.latency_p90_us) for it in (item, least)]
-    return _cost(item) <= NEAR * _cost(least) and max(low for low, _ in reach) <= min(high for _, high in reach)
+    mine, other = item.timing, least.timing
+    overlap = mine.latency_p10_us <= other.latency_p90_us and other.latency_p10_us <= mine.latency_p90_us
+    return item is least or (overlap and _cost(item) <= NEAR * _cost(least))
 
 
 def _closest(item: Figures) -> float:

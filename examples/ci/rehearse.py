@@ -35,10 +35,10 @@ def program(name: str, *arguments: object) -> str:
 def fleet(folder: Path) -> Iterator[str]:
     """A running fleet server that takes releases of the model; yields its address."""
     home, key = folder / "fleet", folder / "pipeline.pem"
-    program("outrider-fleet", "init", home, "--offline", folder / "offline")
+    program("outrider-fleet", "init", home, "--offline", folder / "offline", "--without-passphrase")
     program("outrider-fleet", "trust", "pipeline-key", key)
     offline = ("--offline", folder / "offline")
-    program("outrider-fleet", "--home", home, "delegate", MODEL, "--key", f"{key}.pub", *offline)
+    program("outrider-fleet", "--home", home, "trust", "delegate", MODEL, "--key", f"{key}.pub", *offline)
     with (folder / "fleet.log").open("wb") as log:
         up = [str(BIN / "outrider-fleet"), "--home", str(home), "up", "--http-port", "0"]
         server = subprocess.Popen(up, stdout=log, stderr=log)

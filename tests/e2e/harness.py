@@ -101,17 +101,23 @@ class Process:
 
 
 class Fleet:
-    """A fleet server on free loopback ports."""
+    """A fleet server on free loopback ports; `like` is the directory of a stopped one, of which this is a copy."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, like: Path | None = None) -> None:
         self.home, self.offline = directory / "fleet", directory / "offline"
-        made = ("--name", "e2e", "--offline", str(self.offline), "--without-passphrase")
-        run("outrider-fleet", "init", str(self.home), *made)
         self.pipeline_key = directory / "pipeline.pem"
-        run("outrider-fleet", "trust", "pipeline-key", str(self.pipeline_key))
-        self.cli("trust", "delegate", "tiny", "--key", f"{self.pipeline_key}.pub", "--offline", str(self.offline))
+        if like is None:
+            self._found()
+        else:
+            shutil.copytree(like, directory, dirs_exist_ok=True)
         up = ("up", "--http-port", "0", "--mqtt-port", "0", "--no-runner", *options)
         self.process = Process(command("outrider-fleet", "--home", str(self.home), *up), directory / "fleet.log")
+
+    def _found(self) -> None:
+        made = ("--name", "e2e", "--offline", str(self.offline), "--without-passphrase")
+        run("outrider-fleet", "init", str(self.home), *made)
+        run("outrider-fleet", "trust", "pipeline-key", str(self.pipeline_key))
+        self.cli("trust", "delegate", "tiny", "--key", f"{self.pipeline_key}.pub", "--offline", str(self.offline))
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -22,12 +22,12 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[tuple[Fleet, str]]:
+def door(tmp_path: Path, founded: Path) -> Iterator[tuple[Fleet, str]]:
     """A fleet server with an HTTPS door, and its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    fleet = Fleet(tmp_path)
+    fleet = Fleet(tmp_path, like=founded)
     with (fleet.home / "fleet.toml").open("a") as config:
         config.write(f'[enrolment]\nport = {port}\nnames = ["fleet.example"]\n')
     with running(fleet.process):

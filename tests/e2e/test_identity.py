@@ -23,9 +23,9 @@ DAY = dt.timedelta(days=1)
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, founded: Path) -> Iterator[Fleet]:
     """A running fleet server without a release."""
-    made = Fleet(tmp_path)
+    made = Fleet(tmp_path, like=founded)
     with running(made.process):
         made.start()
         yield made

@@ -37,13 +37,13 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, releases: dict[str, Path]) -> Iterator[Site]:
+def site(tmp_path: Path, founded: Path, releases: dict[str, Path]) -> Iterator[Site]:
     """A fleet server that holds release 1.0, on a mosquitto with the files that it wrote."""
     directory = tmp_path / "broker"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    fleet = Fleet(tmp_path, "--broker", str(directory))
+    fleet = Fleet(tmp_path, "--broker", str(directory), like=founded)
     fleet.cli("broker-config", "mosquitto", str(directory), "--port", str(port))
     broker = Process([str(MOSQUITTO), "-c", str(directory / "mosquitto.conf")], tmp_path / "mosquitto.log")
     with running(fleet.process, broker):

@@ -175,9 +175,9 @@ def test_what_cannot_be_baked_is_a_layer(profile: str, denied: tuple[str, ...], 
 
 
 def convolution() -> onnx.ModelProto:
-    """x [n, 3, 6, 9] → one convolution and its mean."""
+    """x [n, 12, 6, 9] → one convolution and its mean."""
     rng = np.random.default_rng(0)
-    weights = [numpy_helper.from_array(rng.normal(size=(8, 3, 5, 5)).astype(np.float32), "w")]
+    weights = [numpy_helper.from_array(rng.normal(size=(8, 12, 5, 5)).astype(np.float32), "w")]
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
         helper.make_node("GlobalAveragePool", ["c"], ["p"], name="pool"),
@@ -186,7 +186,7 @@ def convolution() -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "convolution",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 6, 9])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 12, 6, 9])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8])],
         weights,
     )
@@ -214,9 +214,9 @@ def test_nothing_is_rounded_before_the_model_s_own_first_layer(
     tmp_path: Path, name: str, then: str, least_db: float
 ) -> None:
     """PRE-BAK-4: candidates are quantized behind the preprocessing, even where raw values do not fit their types."""
-    raw = TensorSpec("x", "int32", (-1, 6, 9, 3))
-    document = Preprocess(raw, (Layout("NHWC", "NCHW"), Scale(1e-5), Normalise((0.5,) * 3, (0.25,) * 3, 1)))
-    x = np.random.default_rng(0).integers(-100_000, 200_000, (40, 6, 9, 3)).astype(np.int32)
+    raw = TensorSpec("x", "int32", (-1, 6, 9, 12))
+    document = Preprocess(raw, (Layout("NHWC", "NCHW"), Scale(1e-5), Normalise((0.5,) * 12, (0.25,) * 12, 1)))
+    x = np.random.default_rng(0).integers(-100_000, 200_000, (40, 6, 9, 12)).astype(np.int32)
     model = convolution()
     samples = DataSet({"x": apply(document, x)}, None, "")
     workshop = Workshop(Imported(model, "onnx", ""), normalise.simplify(model), samples, tmp_path)
