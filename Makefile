@@ -20,6 +20,7 @@ TORCH_WHEEL ?=
 WORKERS ?= 2
 SEED ?= 0
 KEEP ?=
+SUITE ?=
 BREAK ?=
 ARGS ?=
 
@@ -74,6 +75,9 @@ test-pythons: ## protocol, profiles and agent under Python 3.10 and 3.13, where 
 soak: $(READY) ## Break each claim of the demo for real; each must end in failure at its own number
 	@$(BIN)/python -m pytest -q -m soak --timeout 1200 $(ARGS) || [ $$? = 5 ]
 	@.ci/soak $(BREAK)
+
+tuf-conformance: $(READY) ## The public TUF conformance suite against our update client (SUITE=its checkout)
+	@.ci/tuf-conformance '$(SUITE)' $(ARGS)
 
 ##@ Figures and pages
 
@@ -147,5 +151,5 @@ $(PEERS_READY): constraints-bench.txt
 	@$(PEERS)/bin/python -m pip install -qq --no-deps -r $<
 	@touch $@
 
-.PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak bench \
+.PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak tuf-conformance bench \
 	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-audit bench-verify bench-at-rest bench-compiler bench-reliability docs setup setup-litert setup-bench clean help
