@@ -68,20 +68,18 @@ class Offer:
 
 
 @dataclass
-class Attacker:
-    """Holds the broker and `held`; `own` is a key that nobody lists."""
+class Keyring:
+    """Keys that were stolen, by their names, and `own`, which nobody lists."""
 
-    world: World
-    held: frozenset[str] = NOTHING
-    own: Ed25519PrivateKey = field(default_factory=signing.generate)
+    stolen: dict[str, Ed25519PrivateKey]
+    own: Ed25519PrivateKey = field(default_factory=signing.generate, kw_only=True)
 
     def key(self, name: str) -> Ed25519PrivateKey:
-        """A stolen key."""
+        """One that is held."""
         if name == OWN:
             return self.own
-        assert name in self.held, f"this attacker does not hold {name!r}, only {sorted(self.held)}"
-        found: Ed25519PrivateKey = self.world.trust.keys[name]
-        return found
+        assert name in self.stolen, f"this attacker does not hold {name!r}, only {sorted(self.stolen)}"
+        return self.stolen[name]
 
     def sign(self, role: Root | Targets | Snapshot | Timestamp, *names: str) -> bytes:
         """A role's file."""
@@ -95,11 +93,6 @@ class Attacker:
         """An order."""
         return self.envelope(order.encode(), *names)
 
-    def publish(self, offer: Offer) -> None:
-        """Put it on the broker; what it lacks is taken away."""
-        gone = {topic: b"" for topic in self.world.offered[-1] if topic not in offer.messages}
-        self.world.server.publish({**gone, **offer.messages})
-
     def pin(
         self, offer: Offer, *, timestamp: str = "timestamp", snapshot: str = "snapshot", **meta: int | None
     ) -> Offer:
@@ -107,7 +100,7 @@ class Attacker:
         listed = offer.role(Snapshot, "snapshot")
         listed.version += 1
         for name, version in meta.items():
-            listed.meta.pop(f"{name}.json")
+            listed.meta.pop(f"{name}.json", None)
             if version is not None:
                 listed.meta[f"{name}.json"] = MetaFile(version)
         signed = offer.with_online(snapshot=self.sign(listed, snapshot).decode())
@@ -119,6 +112,23 @@ class Attacker:
         role.version += 1
         role.snapshot_meta = MetaFile(snapshot)
         return role
+
+
+@dataclass
+class Attacker(Keyring):
+    """Holds the broker of a world as well."""
+
+    world: World
+
+    @classmethod
+    def of(cls, world: World, held: frozenset[str]) -> Attacker:
+        """One with a copy of these keys, as they are now."""
+        return cls({name: world.trust.keys[name] for name in held}, world)
+
+    def publish(self, offer: Offer) -> None:
+        """Put it on the broker; what it lacks is taken away."""
+        gone = {topic: b"" for topic in self.world.offered[-1] if topic not in offer.messages}
+        self.world.server.publish({**gone, **offer.messages})
 
     def release(self, version: str, encoded: bytes = FOREIGN, counter: int = 9, model: str = "har") -> None:
         """List any artifact under a version, as pipeline and online keys together can."""

@@ -1,12 +1,15 @@
 """A device under attack: how an attack is brought, what must be reported of it, and what must stand afterwards.
 
-The aftermath is the same for every attack: what served before serves and answers, floors and trusted documents are those
-of before (or what the fleet itself has published since), and nothing new is committed.
+The aftermath is the same for every attack: what served before serves and answers, floors and trusted documents are
+those of before (or what the fleet itself has published since), and nothing new is committed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +21,7 @@ from tuf.api.metadata import Metadata
 from outrider_agent.air_gap import NotImportedError, bring
 from outrider_agent.paths import Paths
 from outrider_agent.update import trust_file
-from outrider_protocol import canonical, ids, telemetry, topics
+from outrider_protocol import canonical, ids, signing, telemetry, topics
 from outrider_protocol.messages import Event, ExecutionReport, TrustOnline
 from outrider_protocol.order import Order
 from tests.agent.supervisor.folder import document, write_folder
@@ -31,7 +34,7 @@ ROOTS = ("root-1", "root-2", "root-3")
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the agent must say: the end of the execution (None: nothing ends, it is tried again) and the error's class."""
+    """What the agent must say: the error's class, and the end of the execution (None: it will be tried again)."""
 
     error: str
     state: str | None = "rejected"
@@ -65,7 +68,7 @@ class Siege:
 
     def attacker(self, held: frozenset[str] = NOTHING) -> Attacker:
         """One with these keys."""
-        return Attacker(self.world, held)
+        return Attacker.of(self.world, held)
 
     def list_release(self) -> Order:
         """The fleet publishes a new release, which this device has not heard of; its order, not signed yet."""
@@ -77,7 +80,8 @@ class Siege:
 
     def order(self, artifact: Artifact, **changes: Any) -> Order:
         """An order for it under the next sequence, not signed yet."""
-        return replace(self.world.agent.order(artifact, self.world.next_seq()), **changes)
+        made = self.world.agent.order(artifact, self.world.next_seq(), epoch=self.world.trust.epoch)
+        return replace(made, **changes)
 
     def standing(self) -> Standing:
         """As it is now."""
@@ -93,8 +97,17 @@ class Siege:
 
     def carry(self, envelope: bytes, offer: Offer, folder: Path) -> NotImportedError | None:
         """Bring order and documents in a folder to the running agent; what `outrider-agent import` would say."""
-        write_folder(folder, self.world.agent.device, envelope, offer.messages, self.first.chunks())
-        return self.imported(folder)
+        return self.imported(self.stick(envelope, offer, folder))
+
+    def stick(self, envelope: bytes, offer: Offer, folder: Path) -> Path:
+        """Write them into a folder."""
+        return write_folder(folder, self.world.agent.device, envelope, offer.messages, self.first.chunks())
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `outrider-agent` as a person on the device would."""
+        environment = {**os.environ, "OUTRIDER_HOME": str(self.world.agent.home)}
+        command = [sys.executable, "-m", "outrider_agent.cli", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def imported(self, folder: Path) -> NotImportedError | None:
         """Bring a folder."""
@@ -130,7 +143,7 @@ class Siege:
 
     @contextmanager
     def withstands(self, *, moves: frozenset[str] = NOTHING, taken: int | None = None) -> Iterator[Standing]:
-        """Around an attack. `moves`: trusted documents that stolen keys may move; `taken`: a sequence that was accepted.
+        """Around an attack; `moves` are trusted documents that stolen keys may move, `taken` an accepted sequence.
 
         An order that passed every check of order and metadata moves the floors, whatever its artifact turns out to be.
         """
@@ -155,6 +168,18 @@ class Siege:
             if name in before.trusted:
                 assert version(data) >= version(before.trusted[name]), name
         assert after.trusted.keys() >= before.trusted.keys()
+
+    def replace_director(self, *, reset_time_floor: bool = False) -> None:
+        """The ceremony after a theft: a new key, a new epoch, sequences from 1."""
+        trust = self.world.trust
+        trust.keys["director"], trust.epoch = signing.generate(), trust.epoch + 1
+        trust.reset_time_floor, self.world.last_seq = reset_time_floor, 0
+        self.heal()
+
+    def obeys(self) -> None:
+        """The fleet's own order is taken: for what runs already."""
+        self.desire(self.world.trust.order(order := self.order(self.first)))
+        self.world.ended(order.seq, "already_installed", epoch=order.epoch)
 
     def heal(self) -> None:
         """The fleet publishes anew, above whatever stolen keys have signed."""

@@ -339,7 +339,7 @@ def name_of(row: Row) -> str:
 
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
 def test_metadata(siege: Siege, row: Row, tmp_path: Path) -> None:
-    """ATK-1, ATK-2 and ATK-9: TRU-1 and TRU-2 hold whatever is offered: a named refusal, and the fleet's trust stands."""
+    """ATK-1, ATK-2 and ATK-9: TRU-1 and TRU-2 hold whatever is offered; what the fleet signed stands."""
     order = siege.list_release()
     envelope = siege.world.trust.order(order)
     attacker = siege.attacker(row.keys)
@@ -358,5 +358,4 @@ def test_metadata(siege: Siege, row: Row, tmp_path: Path) -> None:
 
 def test_the_fleet_is_heard_again(siege: Siege) -> None:
     """ATK-1: after all of these the fleet's next order is taken as if nothing had been."""
-    siege.desire(siege.world.trust.order(order := siege.order(siege.first)))
-    siege.world.ended(order.seq, "already_installed")
+    siege.obeys()

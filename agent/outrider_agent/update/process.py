@@ -23,7 +23,7 @@ from outrider_agent import sealed
 from outrider_agent.clock import BUILD_MS
 from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
-from outrider_agent.errors import AgentError, ControlError
+from outrider_agent.errors import AgentError, ControlError, DurableError
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor.lock import in_turn
 from outrider_agent.update import download, identity, stage
@@ -111,10 +111,12 @@ class Update:
             self._channel.send("staged", {"parameters": self._stage(task, accepted, current)})
         except RemovalOrderedError:
             self._channel.send("removal", {"order": claimed})
-        except (AgentError, ProtocolError, OSError) as error:
-            if isinstance(error, ControlError):
-                raise
+        except ControlError:
+            raise
+        except (AgentError, ProtocolError) as error:
             self._channel.send("failed", {**told(error), "claimed": claimed})
+        except OSError as error:
+            self._channel.send("failed", {**told(DurableError(str(error))), "claimed": claimed})
 
     # ---------------------------------------------------------------- before acceptance
 

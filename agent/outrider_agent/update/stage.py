@@ -85,14 +85,19 @@ def open_plain(path: Path) -> BinaryIO:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UnsafeFileError(f"{path}: {error.strerror}") from error
-    file, found = os.fdopen(fd, "rb"), os.fstat(fd)
+    try:
+        _check_plain(path, os.fstat(fd))
+    except UnsafeFileError:
+        os.close(fd)
+        raise
+    return os.fdopen(fd, "rb")
+
+
+def _check_plain(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
-        file.close()
         raise UnsafeFileError(f"{path}: not a plain file of this user with one name")
     if found.st_mode & 0o077:
-        file.close()
         raise UnsafeFileError(f"{path}: others may use it (mode {stat.S_IMODE(found.st_mode):o})")
-    return file
 
 
 def read_plain(path: Path, size_bytes: int) -> bytes:

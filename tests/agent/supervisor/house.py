@@ -272,8 +272,8 @@ class Server:
         """The states of one execution, in order."""
         return [report.state for report in self.reports() if report.seq == seq]
 
-    def report(self, seq: int, state: str) -> ExecutionReport | None:
-        return next((r for r in self.reports() if (r.seq, r.state) == (seq, state)), None)
+    def report(self, seq: int, state: str, epoch: int = 1) -> ExecutionReport | None:
+        return next((r for r in self.reports() if (r.epoch, r.seq, r.state) == (epoch, seq, state)), None)
 
     def reported(self, device: str) -> ReportedState | None:
         payloads = [payload for topic, payload in self.messages if topic == topics.state(device)]

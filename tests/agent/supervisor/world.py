@@ -56,9 +56,9 @@ class World:
         self.server.publish({topics.desired(self.agent.device): signed})
         return seq
 
-    def ended(self, seq: int, state: str) -> ExecutionReport:
+    def ended(self, seq: int, state: str, epoch: int = 1) -> ExecutionReport:
         """Wait until an execution has reported this state."""
-        found: ExecutionReport = until(lambda: self.server.report(seq, state), f"execution {seq} {state}")
+        found: ExecutionReport = until(lambda: self.server.report(seq, state, epoch), f"execution {seq} {state}")
         return found
 
     def infer(self, n: int) -> list[str]:
