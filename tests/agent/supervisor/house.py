@@ -84,6 +84,11 @@ class Authority:
         builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
         return builder.not_valid_before(now - DAY).not_valid_after(now + 30 * DAY)
 
+    @property
+    def certificate_pem(self) -> str:
+        """Its own."""
+        return self.certificate.public_bytes(Encoding.PEM).decode()
+
     def issue(self, name: str, usage: x509.ObjectIdentifier) -> ec.EllipticCurvePrivateKey:
         """Write `<name>.pem` and `<name>.key`."""
         key = ec.generate_private_key(ec.SECP256R1())
