@@ -286,7 +286,7 @@ def wanted(siege: Siege) -> Artifact:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-by-{'+'.join(sorted(row.keys)) or 'network'}")
 def test_orders(siege: Siege, wanted: Artifact, row: Row) -> None:
-    """ATK-3 and ATK-9: TRU-1, TRU-4, TRU-5, TRU-6, TRU-7, TRU-8, TRU-9, TRU-10 and TRU-11, each by its own error."""
+    """ATK-3 and ATK-9: TRU-1, TRU-4, TRU-5, TRU-6, TRU-7, TRU-8, TRU-9 and TRU-11, each by its own error."""
     order = siege.order(wanted, parameters={})
     envelope = row.make(siege.attacker(row.keys), order)
     with siege.withstands(taken=order.seq if row.taken else None):
