@@ -22,6 +22,7 @@ from outrider_agent.air_gap import NotImportedError, bring
 from outrider_agent.paths import Paths
 from outrider_agent.update import trust_file
 from outrider_protocol import canonical, ids, signing, telemetry, topics
+from outrider_protocol.execution import ENDS, TOUCHED, State
 from outrider_protocol.messages import Event, ExecutionReport, TrustOnline
 from outrider_protocol.order import Order
 from tests.agent.supervisor.folder import document, write_folder
@@ -30,6 +31,7 @@ from tests.agent.supervisor.world import World, new_world
 from tests.attacks.attacker import NOTHING, Attacker, Offer
 
 ROOTS = ("root-1", "root-2", "root-3")
+OTHER_ENDS = TOUCHED | ENDS
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,11 @@ class Siege:
         for body in self._news():
             if body.get("what") == "order_not_taken" and (refusal.state is None or seq is None):
                 return body
-            if (body.get("seq"), body.get("state")) == (seq, refusal.state) and seq is not None:
-                return dict(ExecutionReport.read(body).detail)
+            if body.get("seq") == seq is not None:
+                report = ExecutionReport.read(body)
+                if report.state == refusal.state:
+                    return dict(report.detail)
+                assert State(report.state) not in OTHER_ENDS, f"the attack ended as {report.state}: {report.detail}"
         return None
 
     def _news(self) -> Iterator[dict[str, Any]]:

@@ -327,6 +327,15 @@ def linked_directory(directory: Path, right: Path) -> None:
     directory.symlink_to(right, target_is_directory=True)
 
 
+def copied(artifact: Artifact, directory: Path) -> Path:
+    """All of its right files, as the agent itself would have written them."""
+    directory.mkdir(mode=0o700)
+    for path in artifact.directory.iterdir():
+        (directory / path.name).write_bytes(path.read_bytes())
+        (directory / path.name).chmod(0o600)
+    return directory
+
+
 ON_THE_DISK: list[tuple[Callable[[Path, Path], None], Refusal]] = [
     (linked_layer, UNSAFE),
     (linked_part, DURABLE),
@@ -347,10 +356,7 @@ def test_in_the_downloads(
     siege: Siege, wanted: Artifact, plant: Callable[[Path, Path], None], refusal: Refusal, tmp_path: Path
 ) -> None:
     """ATK-7: a link, a pipe or a file that others may change, in the way of a download: refused, not followed."""
-    right = tmp_path / "right"
-    right.mkdir()
-    for path in wanted.directory.iterdir():
-        (right / path.name).write_bytes(path.read_bytes())
+    right = copied(wanted, tmp_path / "right")
     before = {path.name: path.read_bytes() for path in right.iterdir()}
     directory = siege.paths.downloads / ids.hex_of(wanted.digest)
     directory.mkdir(mode=0o700)
@@ -367,10 +373,7 @@ def test_under_the_artifacts_name(siege: Siege, wanted: Artifact) -> None:
     siege.world.publish(wanted)
     order = siege.order(wanted)
     with siege.withstands(taken=order.seq):
-        planted.mkdir(mode=0o700)
-        for path in wanted.directory.iterdir():
-            (planted / path.name).write_bytes(path.read_bytes())
-            (planted / path.name).chmod(0o600)
+        copied(wanted, planted)
         (planted / "model.onnx").write_bytes((siege.first.directory / "model.onnx").read_bytes())
         siege.desire(siege.world.trust.order(order))
         siege.refused(DIGEST, order.seq)
@@ -383,14 +386,12 @@ def test_a_link_under_the_artifacts_name(siege: Siege, wanted: Artifact, tmp_pat
     siege.world.publish(wanted)
     order = siege.order(wanted)
     with siege.withstands(taken=order.seq):
-        for path in wanted.directory.iterdir():
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-            (tmp_path / path.name).chmod(0o600)
-        planted.symlink_to(tmp_path, target_is_directory=True)
+        right = copied(wanted, tmp_path / "right")
+        planted.symlink_to(right, target_is_directory=True)
         siege.desire(siege.world.trust.order(order))
         siege.refused(UNSAFE, order.seq)
     assert not planted.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in wanted.directory.iterdir()}
+    assert {path.name for path in right.iterdir()} == {path.name for path in wanted.directory.iterdir()}
 
 
 def test_without_the_tricks_it_runs(siege: Siege, wanted: Artifact) -> None:
