@@ -150,15 +150,18 @@ class Durable:
             raise DurableError(f"{path}: {error.strerror or error}") from error
 
     def remove_tree(self, path: Path) -> None:
-        """Delete a directory where it exists; it is renamed first, so that no half of it keeps the name."""
+        """Delete a directory, or a link to one, where it exists; it is renamed first: no half of it keeps the name."""
         doomed = path if path.name.endswith(GONE) else path.with_name(path.name + GONE)
         self._delete(doomed)
-        if path.exists():
+        if path.exists() or path.is_symlink():
             self.rename(path, doomed)
             self._delete(doomed)
 
     def _delete(self, doomed: Path) -> None:
-        if doomed.exists():
+        if doomed.is_symlink():  # somebody planted it: what it names is not ours
+            self._record(Operation("unlink", doomed))
+            doomed.unlink()
+        elif doomed.exists():
             self._record(Operation("rmtree", doomed))
             shutil.rmtree(doomed, ignore_errors=True)
 

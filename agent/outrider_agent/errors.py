@@ -42,6 +42,7 @@ class NotEnrolledError(AgentError):
 class EnrolmentError(AgentError):
     """The server refused the enrolment, or what it answered cannot be trusted."""
 
+    hint = "Nothing was written: ask the fleet's operator whether this is the fleet's server."
     exit_status = 3
 
 

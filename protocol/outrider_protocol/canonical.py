@@ -2,7 +2,8 @@ r"""Canonical JSON: one value, one byte string.
 
 1. Keys sorted by code point, no white space, UTF-8 unescaped, no NaN or infinity.
 2. A reader states its limit in bytes and is refused before parsing when it is exceeded.
-3. Duplicate keys, nesting beyond `limits.JSON_DEPTH` and non-objects at the top are refused.
+3. Duplicate keys, nesting beyond `limits.JSON_DEPTH`, non-objects at the top and text that UTF-8 cannot carry (a lone
+   surrogate, escaped) are refused: what was read can be written.
 
 >>> encode({"b": 1, "a": "ü"})
 b'{"a":"\xc3\xbc","b":1}'
@@ -39,6 +40,8 @@ def decode(data: bytes, limit_bytes: int, what: str = "document") -> dict[str, A
     if not isinstance(value, dict):
         raise MalformedError(f"{what}: an object is expected, not {type(value).__name__}")
     _check_depth(value, what)
+    if b"\\u" in data:
+        encode(value)
     return value
 
 

@@ -11,7 +11,6 @@ b'DSSEv1 1 t 4 body'
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -92,5 +91,5 @@ def _b64(data: bytes) -> str:
 def _unb64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # `binascii.Error` is one; not ASCII is another
         raise MalformedError(f"not base64: {error}") from error

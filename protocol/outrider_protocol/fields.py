@@ -34,7 +34,7 @@ class Fields:
         """Check `v` and `crit`; `known` are the field names that this side understands."""
         if self.integer("v", low=1) != VERSION:
             raise UnsupportedError(f"{self.what}: version {self.value['v']}, this side speaks {VERSION}")
-        for name in self.value.get("crit", []):
+        for name in self.texts("crit") if "crit" in self.value else ():
             if name not in known:
                 raise UnsupportedError(f"{self.what}: the critical field {name!r} is not known here")
         return self

@@ -19,7 +19,8 @@ from outrider_agent.supervisor.state import StateFile, UpdateState
 from outrider_agent.update.errors import NotInFolderError
 from outrider_protocol import documents, ids, limits
 from outrider_protocol.errors import TooLargeError
-from tests.agent.supervisor.house import FLEET, Agent, Artifact, Authority, Trust
+from tests.agent.supervisor.folder import write_folder
+from tests.agent.supervisor.house import Agent, Artifact, Authority, Trust
 from tests.agent.worker.kit import Spec, write_artifact
 
 
@@ -44,15 +45,7 @@ class Carrier:
         self.seq += 1
         folder = self.directory / name
         order = replace(self.agent.order(artifact, self.seq), **changes)
-        written = {documents.order_path("dev-1"): self.trust.order(order)}
-        for topic, data in self.trust.messages().items():
-            written[documents.trust_path(_document(topic))] = data
-        written |= {documents.blob_path(digest): data for digest, data in _blobs(artifact).items()}
-        written[documents.FOLDER_FILE] = documents.AirGap(FLEET, 1, ("dev-1",)).encode()
-        for path, data in written.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(data)
-        return folder
+        return write_folder(folder, "dev-1", self.trust.order(order), self.trust.messages(), artifact.chunks())
 
     def bring(self, folder: Path) -> tuple[str, list[str]]:
         """Import; what became of it, and the steps on the way."""
@@ -64,19 +57,6 @@ class Carrier:
 
     def committed(self) -> list[str]:
         return [path.name for path in self.paths.artifacts.iterdir()] if self.paths.artifacts.exists() else []
-
-
-def _document(topic: str) -> str:
-    kind = topic.removeprefix("o1/trust/")
-    return documents.root(int(kind[6:])) if kind.startswith("roots/") else f"{kind}.json"
-
-
-def _blobs(artifact: Artifact) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for topic, data in artifact.chunks().items():
-        digest = topic.split("/")[2]
-        found[digest] = found.get(digest, b"") + data
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from outrider_agent.predict import only_model, read_inputs
 from outrider_agent.status import text
 from outrider_agent.update import identity
 from outrider_protocol.trust import Identity
-from tests.agent.supervisor.conftest import World, authority, world  # noqa: F401  # fixtures
+from tests.agent.supervisor.conftest import authority, world  # noqa: F401  # fixtures
+from tests.agent.supervisor.world import World
 from tests.agent.worker.kit import windows
 
 

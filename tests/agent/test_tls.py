@@ -24,8 +24,9 @@ from outrider_agent.clock import BUILD_MS, Now
 from outrider_agent.config import Broker as Address
 from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Lost
 from outrider_agent.tls import CertificateTimeError, client_context
-from tests.agent.supervisor.conftest import World, authority, world  # noqa: F401  # fixtures
+from tests.agent.supervisor.conftest import authority, world  # noqa: F401  # fixtures
 from tests.agent.supervisor.house import until
+from tests.agent.supervisor.world import World
 
 DAY_MS = 86_400_000
 YEAR_MS = 365 * DAY_MS

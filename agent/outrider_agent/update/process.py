@@ -23,7 +23,7 @@ from outrider_agent import sealed
 from outrider_agent.clock import BUILD_MS
 from outrider_agent.control import Channel, Message
 from outrider_agent.durable import Durable
-from outrider_agent.errors import AgentError, ControlError
+from outrider_agent.errors import AgentError, ControlError, DurableError
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor.lock import in_turn
 from outrider_agent.update import download, identity, stage
@@ -111,10 +111,12 @@ class Update:
             self._channel.send("staged", {"parameters": self._stage(task, accepted, current)})
         except RemovalOrderedError:
             self._channel.send("removal", {"order": claimed})
-        except (AgentError, ProtocolError, OSError) as error:
-            if isinstance(error, ControlError):
-                raise
+        except ControlError:
+            raise
+        except (AgentError, ProtocolError) as error:
             self._channel.send("failed", {**told(error), "claimed": claimed})
+        except OSError as error:
+            self._channel.send("failed", {**told(DurableError(str(error))), "claimed": claimed})
 
     # ---------------------------------------------------------------- before acceptance
 
@@ -127,7 +129,7 @@ class Update:
         if order.action == "remove":
             raise RemovalOrderedError(order)
         if trusted.target is None:
-            raise NoArtifactError(f"{order.target} is not listed")
+            raise trusted.refused or NoArtifactError(f"{order.target} is not listed")
         trust.check_artifact(order, trusted.target, device, trusted.floors.min_counter.get(order.model, 0))
         self._channel.send("accepted", {"order": order.view(), "floors": vars(floors)})
         proceed = self._courier.expect("proceed", PROCEED_S)
@@ -177,15 +179,17 @@ class Update:
 
     def _manifest(self, order: Order, directory: Path) -> tuple[Manifest, Config]:
         self._disk.make_directory(directory)
+        stage.check_directory(directory)
         data = self._small(directory / stage.MANIFEST_FILE, order.manifest, order.manifest_bytes)
         manifest = Manifest.decode(data)
+        stage.check_titles(manifest)
         config = Config.decode(self._small(directory / stage.CONFIG_FILE, manifest.config.digest, manifest.config.size))
         trust_config(order, config)
         return manifest, config
 
     def _small(self, path: Path, digest: str, size_bytes: int) -> bytes:
         if path.exists():
-            data = path.read_bytes()
+            data = stage.read_plain(path, size_bytes)
             if ids.digest_of(data) == digest:
                 return data
         data = download.small_blob(self._source, digest, size_bytes)

@@ -1,6 +1,7 @@
 """Turns verified bytes into a committed artifact directory.
 
-1. Every file is a plain file with one name, for its owner alone, with the digest and size of its descriptor.
+1. Every file is a plain file with one name, for its owner alone, with the digest and size of its descriptor; its
+   directory is one, not a link to one. A pipe or a link is a named error, not a wait.
 2. The load test runs in a child process: a model that crashes the engine crashes nothing else.
 3. Only then is the directory synced and renamed to `artifacts/<digest>`: what stands there was verified whole.
 """
@@ -18,12 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from outrider_agent.durable import Durable
-from outrider_agent.sealed import SealedFileError, opened
+from outrider_agent.durable import TEMPORARY, Durable
+from outrider_agent.sealed import SUFFIX, SealedFileError, opened
+from outrider_agent.update.download import PART
 from outrider_agent.update.errors import LoadTestError, NoSpaceError, UnsafeFileError
 from outrider_agent.update.sinks import sink_for
-from outrider_protocol import ids
-from outrider_protocol.errors import DigestMismatchError
+from outrider_protocol import ids, limits
+from outrider_protocol.errors import DigestMismatchError, MalformedError
 from outrider_protocol.manifest import Descriptor, Manifest
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -41,6 +43,20 @@ def check_space(directory: Path, manifest: Manifest) -> None:
         raise NoSpaceError(f"{wanted} bytes are needed under {directory}, {free} are free")
 
 
+def check_directory(directory: Path) -> None:
+    """Raise `UnsafeFileError` where it is a link, or somebody else's."""
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise UnsafeFileError(f"{directory}: not a directory of this user")
+
+
+def check_titles(manifest: Manifest) -> None:
+    """Raise `MalformedError` where a layer takes a name that this agent gives to unfinished or sealed files."""
+    for layer in manifest.device_layers():
+        if layer.title.endswith((PART, SUFFIX, TEMPORARY)):
+            raise MalformedError(f"layer title {layer.title!r} ends as a file of the agent's own")
+
+
 def verify(directory: Path, manifest: Manifest, disk: Durable, key: bytes | None = None) -> None:
     """Hold every file against its descriptor; a wrong one is removed, so that it is fetched again."""
     for layer in manifest.device_layers():
@@ -54,19 +70,40 @@ def verify(directory: Path, manifest: Manifest, disk: Durable, key: bytes | None
 
 def verify_file(path: Path, descriptor: Descriptor, key: bytes | None = None) -> None:
     """Raise `UnsafeFileError`, `DigestMismatchError` or `SealedFileError`."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     digest, size = hashlib.sha256(), 0
-    with os.fdopen(fd, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
-            raise UnsafeFileError(f"{path}: not a plain file of this user with one name")
-        if found.st_mode & 0o077:
-            raise UnsafeFileError(f"{path}: others may use it (mode {stat.S_IMODE(found.st_mode):o})")
+    with open_plain(path) as file:
         for data in _blocks(file) if key is None else opened(file, key):
             digest.update(data)
             size += len(data)
     if size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:  # [AGT-UPD-7]
         raise DigestMismatchError(f"{path.name}: not the bytes that were signed")
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A plain file of this user alone, with one name; raises `UnsafeFileError`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnsafeFileError(f"{path}: {error.strerror}") from error
+    try:
+        _check_plain(path, os.fstat(fd))
+    except UnsafeFileError:
+        os.close(fd)
+        raise
+    return os.fdopen(fd, "rb")
+
+
+def _check_plain(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+        raise UnsafeFileError(f"{path}: not a plain file of this user with one name")
+    if found.st_mode & 0o077:
+        raise UnsafeFileError(f"{path}: others may use it (mode {stat.S_IMODE(found.st_mode):o})")
+
+
+def read_plain(path: Path, size_bytes: int) -> bytes:
+    """The first bytes of a plain file, one more than it should have; raises `UnsafeFileError`."""
+    with open_plain(path) as file:
+        return file.read(size_bytes + 1)
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -111,6 +148,6 @@ def commit(directory: Path, target: Path, disk: Durable) -> None:
 def is_complete(directory: Path, digest: str) -> bool:
     """Whether a committed directory still holds the manifest of that digest."""
     try:
-        return ids.digest_of((directory / MANIFEST_FILE).read_bytes()) == digest
-    except OSError:
+        return ids.digest_of(read_plain(directory / MANIFEST_FILE, limits.MANIFEST_BYTES)) == digest
+    except (OSError, UnsafeFileError):
         return False

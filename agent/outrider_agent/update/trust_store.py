@@ -2,7 +2,8 @@
 
 1. What was verified is committed as one file, after success and after failure.
 2. `fleet/director.json` and `fleet/floors.json` are believed only when the top-level targets hash them.
-3. When the offered metadata cannot be used, the last trusted set stands, if it has not expired.
+3. When the offered metadata cannot be used, the last trusted set stands, if it has not expired; `Trusted.refused` says
+   why.
 4. Enrolment writes the first file. One that is missing, empty, cut, zeroed or changed later is never guessed at:
    `TrustDamagedError` stops updates, and nothing else.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -42,12 +43,16 @@ _CONFIG: Final = config(limits.TRUST_ONLINE_BYTES)
 
 @dataclass(frozen=True)
 class Trusted:
-    """What verified metadata says: who may order, the floors, the artifact (None where it is not listed)."""
+    """What verified metadata says: who may order, the floors, the artifact (None where it is not listed).
+
+    `refused` is why what was offered was not taken, where the last trusted set stands instead.
+    """
 
     director: Director
     floors: Floors
     target: Target | None
     timestamp_expires_ms: int
+    refused: ProtocolError | CannotRefreshError | None = None
 
 
 class _Kept:
@@ -91,10 +96,10 @@ class TrustStore:
         except (ProtocolError, CannotRefreshError) as error:
             return self._last(target_path, now, error)
 
-    def _last(self, target_path: str, now: datetime, error: Exception) -> Trusted:
+    def _last(self, target_path: str, now: datetime, error: ProtocolError | CannotRefreshError) -> Trusted:
         kept = self._load()
         try:
-            return self._verify(kept, _Kept(kept), target_path, now)
+            return replace(self._verify(kept, _Kept(kept), target_path, now), refused=error)
         except (ProtocolError, CannotRefreshError, TrustExpiredError):
             raise error from None
 

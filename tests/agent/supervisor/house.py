@@ -84,6 +84,11 @@ class Authority:
         builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
         return builder.not_valid_before(now - DAY).not_valid_after(now + 30 * DAY)
 
+    @property
+    def certificate_pem(self) -> str:
+        """Its own."""
+        return self.certificate.public_bytes(Encoding.PEM).decode()
+
     def issue(self, name: str, usage: x509.ObjectIdentifier) -> ec.EllipticCurvePrivateKey:
         """Write `<name>.pem` and `<name>.key`."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -139,7 +144,7 @@ class Broker:
 
 @dataclass
 class Trust:
-    """The fleet's TUF roles with one key each, and a director."""
+    """The fleet's TUF roles with one key each, root with `threshold` of `root_names`, and a director."""
 
     keys: dict[str, Any] = field(default_factory=dict)
     version: int = 0
@@ -148,9 +153,12 @@ class Trust:
     min_counter: dict[str, int] = field(default_factory=dict)
     targets: dict[str, TargetFile] = field(default_factory=dict)
     expires_s: float = 7 * 24 * 3600
+    root_names: tuple[str, ...] = ("root",)
+    threshold: int = 1
+    reset_time_floor: bool = False
 
     def __post_init__(self) -> None:
-        names = ("root", "targets", "snapshot", "timestamp", "pipeline", "director")
+        names = (*self.root_names, "targets", "snapshot", "timestamp", "pipeline", "director")
         self.keys = {name: signing.generate() for name in names}
         self.new_root()
 
@@ -162,15 +170,19 @@ class Trust:
     def new_root(self) -> None:
         """Sign the next root with the current keys."""
         root = Root(version=len(self.roots) + 1, expires=self.expires, consistent_snapshot=False)
-        for name in ("root", "targets", "snapshot", "timestamp"):
+        for name in self.root_names:
+            root.add_key(signing.tuf_key(self.keys[name]), "root")
+        root.roles["root"].threshold = self.threshold
+        for name in ("targets", "snapshot", "timestamp"):
             root.add_key(signing.tuf_key(self.keys[name]), name)
-        self.roots[root.version] = signing.sign_role(root, [self.keys["root"]])
+        self.roots[root.version] = signing.sign_role(root, [self.keys[name] for name in self.root_names])
 
     def release(self, path: str, encoded: bytes, counter: int) -> None:
         self.targets[path] = signing.artifact_target(path, encoded, counter)
 
     def director(self) -> director.Director:
-        return director.Director(FLEET, self.epoch, (signing.public_bytes(self.keys["director"]).hex(),))
+        key = signing.public_bytes(self.keys["director"]).hex()
+        return director.Director(FLEET, self.epoch, (key,), self.reset_time_floor)
 
     def messages(self, model: str = "har") -> dict[str, bytes]:
         """Topic → payload of the whole bundle, with every version raised."""
@@ -265,8 +277,8 @@ class Server:
         """The states of one execution, in order."""
         return [report.state for report in self.reports() if report.seq == seq]
 
-    def report(self, seq: int, state: str) -> ExecutionReport | None:
-        return next((r for r in self.reports() if (r.seq, r.state) == (seq, state)), None)
+    def report(self, seq: int, state: str, epoch: int = 1) -> ExecutionReport | None:
+        return next((r for r in self.reports() if (r.epoch, r.seq, r.state) == (epoch, seq, state)), None)
 
     def reported(self, device: str) -> ReportedState | None:
         payloads = [payload for topic, payload in self.messages if topic == topics.state(device)]
@@ -309,8 +321,9 @@ class Agent:
     def socket(self) -> Path:
         return self.home / "run" / "har.sock"
 
-    def start(self) -> None:
-        environment = {**os.environ, **ONE_THREAD, "OUTRIDER_HOME": str(self.home)}
+    def start(self, **more: str) -> None:
+        """Run it; `more` is added to its environment."""
+        environment = {**os.environ, **ONE_THREAD, "OUTRIDER_HOME": str(self.home), **more}
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "outrider_agent.cli", "run"], env=environment, stdout=log, stderr=log

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.agent.supervisor.conftest import World
 from tests.agent.supervisor.house import Artifact, until
+from tests.agent.supervisor.world import World
 
 
 def current(world: World) -> str:

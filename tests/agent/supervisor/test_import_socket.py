@@ -14,8 +14,8 @@ from outrider_agent.air_gap import _through_supervisor
 from outrider_agent.errors import UnreachableError
 from outrider_agent.supervisor import import_socket
 from outrider_protocol import limits
-from tests.agent.supervisor.conftest import World, new_world
 from tests.agent.supervisor.house import Authority, until
+from tests.agent.supervisor.world import World, new_world
 
 
 @pytest.fixture(scope="module")

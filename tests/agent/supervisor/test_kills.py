@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from tests.agent.supervisor.conftest import World
 from tests.agent.supervisor.house import until
+from tests.agent.supervisor.world import World
 
 
 def test_killed_while_downloading_it_resumes(world: World) -> None:

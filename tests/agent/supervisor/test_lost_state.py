@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from outrider_protocol import topics
-from tests.agent.supervisor.conftest import World, new_world
 from tests.agent.supervisor.house import Authority, until
+from tests.agent.supervisor.world import World, new_world
 
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "missing": lambda _: None,

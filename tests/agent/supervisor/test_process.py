@@ -22,8 +22,8 @@ from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.sender import Sender
 from outrider_protocol import telemetry
 from outrider_protocol.messages import Ack, Event
-from tests.agent.supervisor.conftest import World
 from tests.agent.supervisor.house import until
+from tests.agent.supervisor.world import World
 
 FORBIDDEN = {"numpy", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tuf", "cryptography", "urllib3"}
 

@@ -11,8 +11,8 @@ from outrider_agent.durable import Durable, Operation
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor import removal
 from outrider_protocol import signing, topics
-from tests.agent.supervisor.conftest import World
 from tests.agent.supervisor.house import until
+from tests.agent.supervisor.world import World
 
 
 def left(world: World) -> list[str]:

@@ -133,7 +133,7 @@ def test_links_and_foreign_permissions_are_not(tmp_path: Path) -> None:
     """AGT-UPD-8: a hard link, a symbolic link and a file that others may write are refused."""
     path = staged(tmp_path)
     (tmp_path / "link").symlink_to(path)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(UnsafeFileError, match="symbolic"):
         stage.verify_file(tmp_path / "link", LAYER)
     path.chmod(0o644)
     with pytest.raises(UnsafeFileError, match="mode 644"):

@@ -20,8 +20,8 @@ from outrider_agent.update import trust_file
 from outrider_agent.update.bundle import Bundle
 from outrider_agent.update.trust_store import TrustStore
 from outrider_protocol import documents, signing
-from tests.agent.supervisor.conftest import World, new_world
 from tests.agent.supervisor.house import Authority, Trust
+from tests.agent.supervisor.world import World, new_world
 from tests.agent.test_air_gap import Carrier
 from tests.agent.update.kit import Given
 
