@@ -153,9 +153,11 @@ def _check_certificate(answer: EnrolResponse, key: EllipticCurvePrivateKey, requ
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     from cryptography.x509.oid import NameOID
 
+    from outrider_agent.renewal import is_issued
+
     try:
         certificate = x509.load_pem_x509_certificate(answer.certificate_pem.encode())
-        x509.load_pem_x509_certificates(answer.ca_pem.encode())
+        authorities = x509.load_pem_x509_certificates(answer.ca_pem.encode())
     except ValueError as error:
         raise EnrolmentError(f"the server's certificates cannot be read: {error}") from error
     names = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -164,6 +166,9 @@ def _check_certificate(answer: EnrolResponse, key: EllipticCurvePrivateKey, requ
     if names != [request.device] or answer.device != request.device or not same_key:
         hint = "The server answered for another device: nothing was written."
         raise EnrolmentError(f"the certificate is for {names}, not for {request.device} and its key", hint)
+    if not is_issued(certificate, authorities):
+        hint = "The server's certificates do not fit together: nothing was written."
+        raise EnrolmentError("the certificate was not issued by the CA that came with it", hint)
 
 
 def _write(

@@ -140,6 +140,16 @@ def test_a_certificate_for_another_key_is_refused(server: FleetServer, paths: Pa
         enrol(request_to(server), paths, Durable())
 
 
+def test_a_certificate_of_another_authority_is_refused(server: FleetServer, paths: Paths, tmp_path: Path) -> None:
+    """AGT-ENR-2: the CA that comes with a certificate must have issued it: with another one the device trusted nobody."""
+    other = Authority(tmp_path / "other")
+    server.changes = {"ca_pem": (other.directory / "ca.pem").read_text()}
+    with pytest.raises(EnrolmentError, match="not issued by the CA") as caught:
+        enrol(request_to(server), paths, Durable())
+    assert caught.value.hint
+    assert not paths.var.exists()
+
+
 def test_the_servers_refusal_is_told(server: FleetServer, paths: Paths) -> None:
     """AGT-ENR-3: the server's message and hint reach the person."""
     server.refusal = (403, {"error": "TokenError", "message": "the token was used", "hint": "make a new one"})

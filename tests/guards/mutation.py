@@ -99,7 +99,7 @@ class Copy:
     def pytest(self, tests: Sequence[str], limit_s: float) -> tuple[int | None, str]:
         """(exit status, or None where it did not end; what it said)."""
         place = self.scratch / "t"
-        arguments = ["-x", "-q", "-p", "no:cacheprovider", "--basetemp", str(place), *tests]
+        arguments = ["-x", "-q", "-m", "not soak", "-p", "no:cacheprovider", "--basetemp", str(place), *tests]
         with (self.scratch / "said").open("w+b") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *arguments],
