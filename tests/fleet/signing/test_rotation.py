@@ -11,7 +11,10 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Timestamp
 
 from outrider_agent.durable import Durable
-from outrider_agent.update.trust_store import Bundle, TrustStore
+from outrider_agent.update import trust_file
+from outrider_agent.update.bundle import Bundle
+from outrider_agent.update.folder_source import FolderSource
+from outrider_agent.update.trust_store import TrustStore
 from outrider_fleet.pki.ca import utc_now
 from outrider_fleet.signing import adoption, ceremony, rotation, status
 from outrider_fleet.signing.errors import (
@@ -26,7 +29,6 @@ from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.signing.server import Signer
 from outrider_protocol import dsse, limits, signing, trust
 from outrider_protocol.errors import SignatureError
-from outrider_protocol.messages import TrustOnline
 from outrider_protocol.signing import KeyFileError, Secrets
 from tests.fleet.signing.fleet import Fleet, order
 from tests.fleet.signing.test_acceptance import DEVICE, clock, signed
@@ -52,14 +54,12 @@ class Follower:
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         self.fleet = fleet
-        root = (fleet.home / "trust" / "1.root.json").read_bytes()
-        self.store = TrustStore(directory, root, Durable())
+        trust_file.begin(directory, (fleet.home / "trust" / "1.root.json").read_bytes(), Durable())
+        self.store = TrustStore(directory, Durable())
 
     def refresh(self) -> trust.Target | None:
-        trusted = repository(self.fleet)
-        online = TrustOnline.decode(trusted.read("online.json"))
-        bundle = Bundle(trusted.roots(), online, "har", trusted.model_metadata("har"))
-        return self.store.refresh(bundle, "har/1.0/x86-64").target
+        bundle = Bundle(FolderSource(self.fleet.home), "har")
+        return self.store.refresh(bundle, "har/1.0/x86-64", utc_now()).target
 
 
 ROTATIONS: dict[str, Callable[[Fleet], object]] = {
