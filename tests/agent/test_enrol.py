@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from outrider_agent import config
 from outrider_agent.durable import Durable
@@ -135,8 +136,9 @@ def test_an_answer_that_does_not_hold_writes_nothing(
 
 def test_a_certificate_for_another_key_is_refused(server: FleetServer, paths: Paths, authority: Authority) -> None:
     """AGT-ENR-2: a certificate of this name for a foreign key would connect somebody else."""
-    server.changes = {"certificate_pem": (authority.directory / "_fleet.pem").read_text()}
-    with pytest.raises(EnrolmentError):
+    authority.issue("dev-1", ExtendedKeyUsageOID.CLIENT_AUTH)
+    server.changes = {"certificate_pem": (authority.directory / "dev-1.pem").read_text()}
+    with pytest.raises(EnrolmentError, match="and its key"):
         enrol(request_to(server), paths, Durable())
 
 

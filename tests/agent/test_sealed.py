@@ -122,6 +122,8 @@ def test_a_header_that_is_none(data: bytes, tmp: Path) -> None:
     """AGT-SEA-2: before anything is allocated for it."""
     with pytest.raises(SealedFileError):
         open_bytes(data, tmp)
+    with pytest.raises(SealedFileError):
+        Header.decode(data)
 
 
 # -------------------------------------------------------------------- the key

@@ -282,7 +282,7 @@ def test_update_processes_take_turns(device: Device) -> None:
 
 
 def at_time(monkeypatch: pytest.MonkeyPatch, year: int) -> None:
-    moment = dt.datetime(year, 1, 1, tzinfo=dt.timezone.utc)
+    moment = dt.datetime(year, 1, 2, tzinfo=dt.timezone.utc)  # not 0, which is none at all
     monkeypatch.setattr("outrider_agent.update.process.time.time_ns", lambda: int(moment.timestamp() * 1e9))
 
 

@@ -1,6 +1,7 @@
 """Orders: what the director's key signs, and what it never signs."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ def test_every_signature_is_logged_first(fleet: Fleet, signer: Signer) -> None:
     logged = [(entry["device"], entry["epoch"], entry["seq"]) for entry in entries if entry["kind"] == "order"]
     assert logged == [("dev-1", 1, 1), ("dev-2", 1, 7)]
     assert all(abs(entry["at_ms"] - time.time() * 1000) < 60_000 for entry in entries)
+
+
+def test_the_log_is_on_disk_before_the_signature_is_out(
+    fleet: Fleet, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SGN-20: the line is synced, not only written: after a power cut the signer still knows what it gave out."""
+    synced: list[int] = []
+    monkeypatch.setattr("outrider_fleet.signing.journal.os.fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+    assert sign(signer, order())["ok"]
+    assert synced == [(fleet.home / "logs" / "signatures.jsonl").stat().st_size]
 
 
 def test_same_sequence_other_payload_is_refused(fleet: Fleet, signer: Signer) -> None:
