@@ -94,7 +94,7 @@ def test_the_simulated_power_cut_finds_a_missing_sync(tmp_path: Path, missing: s
 
 
 def test_what_is_recorded_as_synced_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AGT-DUR-1: the record that all checks stand on is true: each sync in it is one of the kernel's, on that very file."""
+    """AGT-DUR-1: the record that all checks stand on is true: each sync in it is one of the kernel's."""
     record, synced = list[Operation](), list[Path]()
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
     disk, one, two = Durable(record.append), tmp_path / "one", tmp_path / "two"

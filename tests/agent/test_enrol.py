@@ -143,7 +143,7 @@ def test_a_certificate_for_another_key_is_refused(server: FleetServer, paths: Pa
 
 
 def test_a_certificate_of_another_authority_is_refused(server: FleetServer, paths: Paths, tmp_path: Path) -> None:
-    """AGT-ENR-2: the CA that comes with a certificate must have issued it: with another one the device trusted nobody."""
+    """AGT-ENR-2: the CA that comes with a certificate must have issued it, or no server would be known again."""
     other = Authority(tmp_path / "other")
     server.changes = {"ca_pem": (other.directory / "ca.pem").read_text()}
     with pytest.raises(EnrolmentError, match="not issued by the CA") as caught:

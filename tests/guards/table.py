@@ -77,7 +77,7 @@ def with_others(guard: Guard, known: dict[str, Guard]) -> list[Guard]:
 
 
 def mutated(taken: Sequence[Guard], root: Path = ROOT) -> dict[Path, str]:
-    """Path within the distributions → source without the guards; raises `GuardMovedError` where one does not compile."""
+    """Path within the distributions → source without the guards; raises `GuardMovedError`, also for no Python."""
     sources: dict[Path, str] = {}
     for guard in taken:
         if Path(guard.file).parts[0] not in DISTRIBUTIONS:

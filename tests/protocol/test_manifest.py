@@ -86,7 +86,7 @@ BEYOND: list[tuple[Any, Callable[[dict[str, Any]], None]]] = [
 
 @pytest.mark.parametrize(("document", "change"), BEYOND, ids=[change.__name__ for _, change in BEYOND])
 def test_documents_beyond_their_limits(document: Any, change: Callable[[dict[str, Any]], None]) -> None:
-    """PRO-MAN-3, PRO-MAN-4: what a pipeline signed by mistake is refused when it is read, before anything is fetched."""
+    """PRO-MAN-3, PRO-MAN-4: what a pipeline signed by mistake is refused when read, before anything is fetched."""
     value = canonical.decode(document.encode(), limits.MANIFEST_BYTES)
     change(value)
     with pytest.raises(ProtocolError):

@@ -187,7 +187,7 @@ def test_floors_never_fall(offers: list[tuple[int, int, int]]) -> None:
     ids=str,
 )
 def test_orders_that_cannot_be(change: dict[str, Any]) -> None:
-    """PRO-ORD-10: whoever signed it: an order that lives too long, or whose fields are none, is refused when it is read."""
+    """PRO-ORD-10: whoever signed it: an order that lives too long, or whose fields are none, is refused when read."""
     value = canonical.decode(ORDER.encode(), limits.ORDER_BYTES)
     assert Order.decode(canonical.encode(value)) == ORDER
     with pytest.raises(errors.ProtocolError):

@@ -81,7 +81,7 @@ def test_an_index_that_leaves_out_a_signed_artifact(house: House) -> None:
 
 
 def test_chunk_digests_are_those_of_the_bytes(house: House) -> None:
-    """REL-2: a device checks each chunk as it arrives: a list that fits other bytes is refused before it is published."""
+    """REL-2: a device checks each chunk as it arrives: a list for other bytes is refused before it is published."""
     made = house.make("1.0", 1)
     weights = next(data for data in made.blobs.values() if b"weights" in data)
     (chunk,) = manifest.chunk_digests(weights)

@@ -217,7 +217,7 @@ def test_below_the_floor(running: House) -> None:
 
 
 def test_what_a_revoked_pipeline_signed_is_not_rolled_out(running: House, tmp_path: Path) -> None:
-    """ROL-20: a release whose pipeline lost the model since it was published is refused by name, and nothing is stored."""
+    """ROL-20: a release whose pipeline lost the model since then is refused by name, and nothing is stored."""
     running.publish("1.1", 2)
     key = ceremony.make_pipeline_key(tmp_path / "new" / "har.pem")
     ceremony.delegate(running.home.path, running.offline, "har", key)

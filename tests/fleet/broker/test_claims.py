@@ -153,7 +153,7 @@ def test_who_is_admitted(callout: Callout) -> None:
 
 
 def test_a_session_that_was_just_being_made_ends_too(callout: Callout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BRK-8: while a device is revoked nothing is admitted, its session is ended at once, and once more after a while."""
+    """BRK-8: while a device is revoked it is not admitted; its session is ended at once, and again after a while."""
     monkeypatch.setattr("outrider_fleet.broker.callout.SETTLE_S", 0.0)
     admitted: list[bool] = []
 
@@ -168,7 +168,7 @@ def test_a_session_that_was_just_being_made_ends_too(callout: Callout, monkeypat
 
 
 def test_the_configuration_asks_for_certificates_and_for_us(tmp_path: Path) -> None:
-    """BRK-2, BRK-9: the broker itself demands a certificate, and asks the callout about everybody: both stand in its file.
+    """BRK-2, BRK-9: the broker itself demands a certificate, and asks the callout about everybody: it is in its file.
 
     A client without a certificate would be refused by the callout as well.
     """
