@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,35 @@ def test_the_list(directory: Path, ca: CertificateAuthority) -> None:
     assert gate.revoke("dev-1") == 0  # nothing runs: the list is read at its start
     assert {7, 8, 9} < {entry.serial_number for entry in listed(directory)}
     gate.stop()
+
+
+STARTING = """
+import signal, sys, time
+print("listens", flush=True)
+sys.stdin.readline()
+signal.signal(signal.SIGHUP, lambda *_: print("loads its list", flush=True))
+sys.stdin.read()
+"""
+
+
+def test_a_broker_that_is_just_starting_is_not_ended(directory: Path, ca: CertificateAuthority) -> None:
+    """BRK-29: SIGHUP ends a process that does not catch it yet: a broker that is starting is waited for, then told."""
+    starting = subprocess.Popen(
+        [sys.executable, "-c", STARTING, directory / CONFIG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert starting.stdin is not None
+    assert starting.stdout is not None
+    assert starting.stdout.readline() == "listens\n"
+    (directory / PID).write_text(str(starting.pid))
+    gate = mosquitto.MosquittoGate(directory, ca, list)
+    telling = threading.Thread(target=gate.refresh)
+    telling.start()
+    starting.stdin.write("go on\n")
+    starting.stdin.flush()
+    assert starting.stdout.readline() == "loads its list\n"
+    telling.join(10)
+    assert starting.poll() is None
+    starting.communicate()
 
 
 def test_no_stranger_is_signalled(directory: Path, ca: CertificateAuthority) -> None:
