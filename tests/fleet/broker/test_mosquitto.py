@@ -18,6 +18,7 @@ from outrider_fleet.broker.mosquitto_files import ACL, CONFIG, LIST, PID, Listen
 from outrider_fleet.broker.permissions import FLEET
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.revocation import LIST_DAYS, Revoked
+from tests.fleet.broker.house import until
 
 ADDRESS = mosquitto.Address("127.0.0.1", 1, "broker.example")
 
@@ -92,7 +93,9 @@ sys.stdin.read()
 """
 
 
-def test_a_broker_that_is_just_starting_is_not_ended(directory: Path, ca: CertificateAuthority) -> None:
+def test_a_broker_that_is_just_starting_is_not_ended(
+    directory: Path, ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """BRK-29: SIGHUP ends a process that does not catch it yet: a broker that is starting is waited for, then told."""
     starting = subprocess.Popen(
         [sys.executable, "-c", STARTING, directory / CONFIG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -101,9 +104,12 @@ def test_a_broker_that_is_just_starting_is_not_ended(directory: Path, ca: Certif
     assert starting.stdout is not None
     assert starting.stdout.readline() == "listens\n"
     (directory / PID).write_text(str(starting.pid))
-    gate = mosquitto.MosquittoGate(directory, ca, list)
+    gate, looked, look = mosquitto.MosquittoGate(directory, ca, list), threading.Event(), mosquitto._catches
+    monkeypatch.setattr(mosquitto, "_catches", lambda *asked: (look(*asked), looked.set())[0])
     telling = threading.Thread(target=gate.refresh)
     telling.start()
+    assert until(lambda: looked.is_set() or starting.poll() is not None)
+    assert starting.poll() is None
     starting.stdin.write("go on\n")
     starting.stdin.flush()
     assert starting.stdout.readline() == "loads its list\n"
