@@ -5,7 +5,8 @@
     python -m tests.guards --only TRU-6 SGN-21.other  those of a rule, or one
     python -m tests.guards --seed 1 --seconds 60      in an order that the seed gives, none begun after so long
 
-Exit status 0 where all were noticed, 1 where one was not, or has moved.
+Exit status 0 where all were noticed, 1 where one was not, or has moved. What this machine has not got the program for is
+named as not tried.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pass_unmutated(copy: Copy, chosen: Iterable[Guard]) -> bool:
-    tests = sorted({guard.test for guard in chosen})
+    tests = sorted({guard.test for guard in chosen if guard.can_be_tried})
     began_s = time.monotonic()
     status, said = copy.pytest(tests, TOGETHER_S)
     if status != 0:
@@ -82,10 +83,15 @@ def _tried(
 
 
 def _summary(found: Sequence[tuple[Guard, Result]], known: int) -> int:
-    missed = [(guard, result) for guard, result in found if result.verdict is not Verdict.NOTICED]
+    left = [guard for guard, result in found if result.verdict is Verdict.NOT_TRIED]
+    passed = {Verdict.NOTICED, Verdict.NOT_TRIED}
+    missed = [(guard, result) for guard, result in found if result.verdict not in passed]
     for guard, result in missed:
         print(f"\n---- {guard.id}: {result.verdict.value}\n{result.said}")
-    print(f"\n{len(found) - len(missed)} of {len(found)} guards noticed ({known} in the table)")
+    noticed = len(found) - len(missed) - len(left)
+    print(f"\n{noticed} of {len(found)} guards noticed ({known} in the table)")
+    for program in sorted({guard.needs for guard in left}):
+        print(f"not tried, because there is no {program} here: {', '.join(g.id for g in left if g.needs == program)}")
     for guard, result in missed:
         print(f"{result.verdict.value}: {guard.id}")
     return 1 if missed else 0

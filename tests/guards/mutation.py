@@ -41,6 +41,7 @@ class Verdict(Enum):
     BROKEN = "NOT NOTICED: the test did not run, or the code broke"
     HUNG = "NOT NOTICED: the test did not end"
     MOVED = "MOVED"
+    NOT_TRIED = "not tried"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,8 @@ def children() -> list[int]:
 def try_without(copy: Copy, taken: Sequence[Guard]) -> Result:
     """Take the guards away and run the first one's test."""
     guard = taken[0]
+    if not guard.can_be_tried:
+        return Result(Verdict.NOT_TRIED, f"there is no {guard.needs} here")
     try:
         with copy.without(taken):
             status, said = copy.pytest([guard.test], guard.limit_s)

@@ -3,12 +3,14 @@
 1. `guards.toml` holds `[RULE.name]` tables; a guard's id is `RULE.name`.
 2. A guard's text stands once in its file. Where it does not, the guard has moved: an error, never a pass.
 3. Where two guards catch the same thing, each names the other in `also`: they are taken away together.
-4. `hang = true` says that without the guard the test never ends; else a test that does not end has noticed nothing.
+4. `needs` names a program that the test needs: where it is missing the guard is not tried, and that is said.
+5. `hang = true` says that without the guard the test never ends; else a test that does not end has noticed nothing.
 """
 
 from __future__ import annotations
 
 import ast
+import shutil
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from tests.architecture.tree import DISTRIBUTIONS, ROOT
 
 TABLE = Path(__file__).with_name("guards.toml")
 LIMIT_S = 90.0
+PROGRAMS = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 
 
 class GuardMovedError(Exception):
@@ -35,6 +38,7 @@ class Guard:
     becomes: str
     test: str
     also: tuple[str, ...] = ()
+    needs: str = ""
     hang: bool = False
     limit_s: float = LIMIT_S
 
@@ -42,6 +46,11 @@ class Guard:
     def rule(self) -> str:
         """The rule of docs/spec that it keeps."""
         return self.id.partition(".")[0]
+
+    @property
+    def can_be_tried(self) -> bool:
+        """Whether what the test needs is on this machine."""
+        return not self.needs or shutil.which(self.needs, path=PROGRAMS) is not None
 
     @property
     def inside(self) -> Path:

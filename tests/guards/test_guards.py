@@ -97,11 +97,18 @@ text = 'if director.epoch < floors.epoch:  # [TRU-3]'
 becomes = 'while True:'
 test = "tests/protocol/test_trust.py::test_new_epoch"
 limit_s = 4
+
+[TRU-3.elsewhere]
+file = "protocol/outrider_protocol/trust.py"
+text = 'if director.epoch < floors.epoch:  # [TRU-3]'
+becomes = 'if False:'
+test = "tests/protocol/test_trust.py::test_new_epoch"
+needs = "a-program-that-nobody-has"
 """
 
 
 def test_the_tool_can_fail(tmp_path: Path) -> None:
-    """GRD-2, GRD-3, GRD-4: of planted guards one is noticed, each other one is told as what it is."""
+    """GRD-2, GRD-3, GRD-4, GRD-5: of planted guards one is noticed, each other one is told as what it is."""
     (tmp_path / "table.toml").write_text(PLANTED)
     before = (ROOT / "protocol/outrider_protocol/trust.py").read_bytes()
     done = tool("--table", tmp_path / "table.toml", "--quick")
@@ -113,10 +120,11 @@ def test_the_tool_can_fail(tmp_path: Path) -> None:
         "broken": Verdict.BROKEN,
         "uncollected": Verdict.BROKEN,
         "endless": Verdict.HUNG,
+        "elsewhere": Verdict.NOT_TRIED,
     }
     for name, verdict in wanted.items():
         assert re.search(rf"^{re.escape(verdict.value)} +TRU-3\.{name} ", done.stdout, re.MULTILINE), done.stdout
-    assert "1 of 6 guards noticed" in done.stdout
+    assert "1 of 7 guards noticed" in done.stdout
     assert (ROOT / "protocol/outrider_protocol/trust.py").read_bytes() == before
 
 

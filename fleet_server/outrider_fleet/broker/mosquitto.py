@@ -162,7 +162,7 @@ class MosquittoGate:
 
 
 def _wait_catching(pid: int) -> None:
-    """Until the process catches SIGHUP; raises `RevocationError` where it never does, `FileNotFoundError` at its end."""
+    """Until the process catches SIGHUP; raises `RevocationError` where it never does, `OSError` at its end."""
     deadline = time.monotonic() + STARTING_S
     while not _catches(pid, signal.SIGHUP):
         if time.monotonic() >= deadline:
