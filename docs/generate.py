@@ -3,7 +3,7 @@
 1. `docs/reference/<program>.md` is written whole, from the programs' own command definitions.
 2. A block `<!-- generated: NAME by `make X` -->` … `<!-- end -->` is filled from `bench-out/NAME.md` or, for `demo`,
    from the newest run under `.demo`, by its checker; `boards` comes from the files of the hardware profiles, `rules`
-   from the pages of rules. What was not run here leaves its block as it is.
+   from the pages of rules, `guards` from their table. What was not run here leaves its block as it is.
 3. The same inputs give the same bytes: a test writes the reference again and compares.
 """
 
@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import click
 
 from outrider_profiles import load as load_profile
 from outrider_profiles import names as profile_names
+from tests.guards import table as guard_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {
@@ -157,7 +158,13 @@ def _summary(run: Path) -> dict[str, Any]:
 
 def block_text(name: str) -> str | None:
     """What belongs into a block, or None where nothing was measured here."""
-    made = {"demo": demo_figures, "demo-times": demo_times, "rules": rule_index, "boards": board_table}
+    made: dict[str, Callable[[], str | None]] = {
+        "demo": demo_figures,
+        "demo-times": demo_times,
+        "rules": rule_index,
+        "boards": board_table,
+        "guards": guard_table.markdown,
+    }
     if name in made:
         return made[name]()
     measured = ROOT / "bench-out" / f"{name}.md"

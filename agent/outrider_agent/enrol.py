@@ -166,8 +166,9 @@ def _check_certificate(answer: EnrolResponse, key: EllipticCurvePrivateKey, requ
     if names != [request.device] or answer.device != request.device or not same_key:
         hint = "The server answered for another device: nothing was written."
         raise EnrolmentError(f"the certificate is for {names}, not for {request.device} and its key", hint)
-    if not any(is_issued(certificate, authority) for authority in authorities):
-        raise EnrolmentError("the certificate does not come from the CA that came with it")
+    if not is_issued(certificate, authorities):
+        hint = "The server's certificates do not fit together: nothing was written."
+        raise EnrolmentError("the certificate was not issued by the CA that came with it", hint)
 
 
 def _write(

@@ -120,15 +120,19 @@ def _check(
     der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if names != [device] or offered.public_key().public_bytes(*der) != key.public_key().public_bytes(*der):
         raise EnrolmentError(f"the certificate is for {names} and its key, not for {device} and its own")
-    if not any(is_issued(offered, authority) for authority in authorities):
+    if not is_issued(offered, authorities):
         raise EnrolmentError("the certificate does not come from this fleet's CA")
     usage = offered.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     if list(usage) != [ExtendedKeyUsageOID.CLIENT_AUTH]:
         raise EnrolmentError("the certificate is not for a client")
 
 
-def is_issued(offered: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Whether this authority has signed it, by name and signature."""
+def is_issued(offered: x509.Certificate, authorities: Sequence[x509.Certificate]) -> bool:
+    """Whether one of these authorities has signed a certificate."""
+    return any(_is_by(offered, authority) for authority in authorities)
+
+
+def _is_by(offered: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         offered.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):

@@ -44,6 +44,8 @@ def test_any_cut_of_the_bytes_gives_the_same_messages(messages: list[Any], step:
         frame("a", {}, b"12345").replace(b'"blob":5', b'"blob":4'),
         frame("a", {"fds": 1}),
         frame("a", {"blob": 3}) + frame("b"),
+        frame("a", {"blob": len(frame("b")[5:])}) + frame("b"),
+        frame("b")[:4] + b"\x01" + frame("b")[5:],
     ],
 )
 def test_a_broken_frame_ends_the_channel(data: bytes) -> None:

@@ -93,6 +93,26 @@ def test_the_simulated_power_cut_finds_a_missing_sync(tmp_path: Path, missing: s
     assert {state[path] for state in cut.states()} != {b"new content"}
 
 
+def test_what_is_recorded_as_synced_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-DUR-1: the record that all checks stand on is true: each sync in it is one of the kernel's."""
+    record, synced = list[Operation](), list[Path]()
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
+    disk, one, two = Durable(record.append), tmp_path / "one", tmp_path / "two"
+    disk.make_directory(two)
+    disk.make_directory(one)
+    disk.write(one / "a", b"a")
+    with disk.grow(one / "b") as file:
+        file.append(b"b")
+        file.sync()
+    disk.sync_tree(one)
+    disk.rename(one / "a", two / "a")
+    disk.settle(two / "a")
+    disk.remove(two / "a")
+    wanted = [operation.path for operation in record if operation.kind in {"fsync", "fsync_dir"}]
+    assert synced == wanted
+    assert len(wanted) > 10
+
+
 def test_a_directory_moves_whole_and_synced(tmp_path: Path) -> None:
     """AGT-DUR-2: both directories of a rename are synced, and every file before it."""
     record: list[Operation] = []
@@ -125,6 +145,20 @@ def test_files_are_for_their_owner(tmp_path: Path) -> None:
     path.with_name("key.tmp").symlink_to(victim)
     disk.write(path, b"secret")
     assert path.stat().st_mode & 0o777 == 0o600
+    assert not victim.exists()
+
+
+def test_a_growing_file_is_for_its_owner(tmp_path: Path) -> None:
+    """AGT-DUR-3: what a former process left open to others is closed to them; a link in its place is not followed."""
+    disk, victim = Durable(), tmp_path / "victim"
+    (tmp_path / "part").write_bytes(b"old")
+    (tmp_path / "part").chmod(0o644)
+    with disk.grow(tmp_path / "part", 3) as file:
+        file.append(b"new")
+    assert (tmp_path / "part").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "link").symlink_to(victim)
+    with pytest.raises(DurableError), disk.grow(tmp_path / "link"):
+        pass
     assert not victim.exists()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from outrider_agent import config
 from outrider_agent.durable import Durable
@@ -75,9 +76,20 @@ def test_an_answer_that_does_not_hold_writes_nothing(
 
 def test_a_certificate_for_another_key_is_refused(server: FleetServer, paths: Paths, authority: Authority) -> None:
     """AGT-ENR-2: a certificate of this name for a foreign key would connect somebody else."""
-    server.changes = {"certificate_pem": (authority.directory / "_fleet.pem").read_text()}
-    with pytest.raises(EnrolmentError):
+    authority.issue("dev-1", ExtendedKeyUsageOID.CLIENT_AUTH)
+    server.changes = {"certificate_pem": (authority.directory / "dev-1.pem").read_text()}
+    with pytest.raises(EnrolmentError, match="and its key"):
         enrol(request_to(server), paths, Durable())
+
+
+def test_a_certificate_of_another_authority_is_refused(server: FleetServer, paths: Paths, tmp_path: Path) -> None:
+    """AGT-ENR-2: the CA that comes with a certificate must have issued it, or no server would be known again."""
+    other = Authority(tmp_path / "other")
+    server.changes = {"ca_pem": (other.directory / "ca.pem").read_text()}
+    with pytest.raises(EnrolmentError, match="not issued by the CA") as caught:
+        enrol(request_to(server), paths, Durable())
+    assert caught.value.hint
+    assert not paths.var.exists()
 
 
 def test_the_servers_refusal_is_told(server: FleetServer, paths: Paths) -> None:

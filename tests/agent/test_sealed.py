@@ -109,6 +109,8 @@ def test_the_same_content_is_never_sealed_alike(tmp: Path) -> None:
     seals = [Seal.new(KEY, 3) for _ in range(50)]
     assert len({seal.header.salt for seal in seals}) == 50
     assert len({seal.seal(0, b"abc") for seal in seals}) == 50
+    streams = {Seal.new(KEY, 32).seal(0, bytes(32))[:32] for _ in range(50)}
+    assert len(streams) == 50, "two files under one key stream: the tags differ, the content is open"
     with pytest.raises(SealedFileError):
         seals[0].seal(1, b"abc")
     with pytest.raises(SealedFileError):
@@ -120,6 +122,8 @@ def test_a_header_that_is_none(data: bytes, tmp: Path) -> None:
     """AGT-SEA-2: before anything is allocated for it."""
     with pytest.raises(SealedFileError):
         open_bytes(data, tmp)
+    with pytest.raises(SealedFileError):
+        Header.decode(data)
 
 
 # -------------------------------------------------------------------- the key
@@ -144,6 +148,17 @@ def test_the_key_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
         with pytest.raises(SealKeyError) as caught:
             sealed.load_key(paths, {})
         assert caught.value.hint
+
+
+def test_a_linked_key_is_refused(tmp_path: Path) -> None:
+    """AGT-SEA-4: a good key that lies elsewhere is not followed to: whoever made the link may change it."""
+    paths = Paths.under(tmp_path)
+    paths.var.mkdir()
+    sealed.make_key(paths, Durable(), {})
+    paths.seal_key.rename(tmp_path / "elsewhere")
+    paths.seal_key.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SealKeyError):
+        sealed.load_key(paths, {})
 
 
 def test_a_credential_comes_first(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_prev_must_be_lower() -> None:
 def test_bomb_is_refused() -> None:
     """PRO-BIN-2: a body that would inflate beyond the limit is refused, not inflated."""
     bomb = b"\x01" + zlib.compress(bytes(2 * limits.BATCH_INFLATED_BYTES), 9)
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedError, match="too large"):
         telemetry.decode(telemetry.wrap(samples.OUTBOX, "bulk", 2, 1, bomb))
 
 

@@ -1,11 +1,14 @@
 """Manifests, index and config of a release."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider_protocol import canonical, limits, manifest
-from outrider_protocol.errors import MalformedError
+from outrider_protocol.errors import MalformedError, ProtocolError
 from outrider_protocol.statistics import ReferenceStatistics
 from tests.protocol import samples
 
@@ -48,6 +51,46 @@ def test_missing_chunk_is_refused() -> None:
     annotations[manifest.CHUNKS] = annotations[manifest.CHUNKS].split(",")[0]
     with pytest.raises(MalformedError):
         manifest.Manifest.decode(canonical.encode(value))
+
+
+def short_chunk(value: dict[str, Any]) -> None:
+    annotations = value["layers"][0]["annotations"]
+    annotations[manifest.CHUNKS] = ",".join("ab" for _ in annotations[manifest.CHUNKS].split(","))
+
+
+def many_layers(value: dict[str, Any]) -> None:
+    plain = {name: value["layers"][0][name] for name in ("mediaType", "digest", "size")}
+    value["layers"] = [plain] * (limits.LAYERS + 1)
+
+
+def large_layer(value: dict[str, Any]) -> None:
+    value["layers"] = [{"mediaType": "x", "digest": samples.DIGEST, "size": limits.LAYER_BYTES + 1}]
+
+
+def large_config(value: dict[str, Any]) -> None:
+    value["config"]["size"] = limits.CONFIG_BYTES + 1
+
+
+def no_counter(value: dict[str, Any]) -> None:
+    value["annotations"][manifest.COUNTER] = "0"
+
+
+BEYOND: list[tuple[Any, Callable[[dict[str, Any]], None]]] = [
+    (samples.MANIFEST, short_chunk),
+    (samples.MANIFEST, many_layers),
+    (samples.MANIFEST, large_layer),
+    (samples.MANIFEST, large_config),
+    (samples.INDEX, no_counter),
+]
+
+
+@pytest.mark.parametrize(("document", "change"), BEYOND, ids=[change.__name__ for _, change in BEYOND])
+def test_documents_beyond_their_limits(document: Any, change: Callable[[dict[str, Any]], None]) -> None:
+    """PRO-MAN-3, PRO-MAN-4: what a pipeline signed by mistake is refused when read, before anything is fetched."""
+    value = canonical.decode(document.encode(), limits.MANIFEST_BYTES)
+    change(value)
+    with pytest.raises(ProtocolError):
+        type(document).decode(canonical.encode(value))
 
 
 @pytest.mark.parametrize("document", [samples.MANIFEST, samples.INDEX, samples.CONFIG, samples.STATISTICS])

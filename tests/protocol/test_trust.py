@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_protocol import dsse, errors, signing, trust
+from outrider_protocol import canonical, dsse, errors, limits, signing, trust
+from outrider_protocol.director import Director
 from outrider_protocol.order import Order
 from tests.protocol.samples import DIRECTOR, KEY, NOW_MS, ORDER
 
@@ -60,6 +61,16 @@ def test_other_payload_type_is_refused() -> None:
         accept(envelope=envelope.encode())
 
 
+def test_few_signatures_are_looked_at() -> None:
+    """PRO-ORD-1: whoever sends an envelope does not decide how many signatures are verified: the first eight count."""
+    parsed = dsse.Envelope.decode(signing.sign_order(ORDER, [KEY]), 10**5)
+    (keyid, signature), wrong = parsed.signatures[0], bytes(64)
+    padded = [replace(parsed, signatures=((keyid, wrong),) * n + ((keyid, signature),)) for n in (7, 8)]
+    assert accept(envelope=padded[0].encode())[0] == ORDER
+    with pytest.raises(errors.SignatureError):
+        accept(envelope=padded[1].encode())
+
+
 @pytest.mark.parametrize("change", [{"device": "dev-2"}, {"key_sha256": "00" * 32}, {"fleet": "other"}])
 def test_audience(change: dict[str, str]) -> None:
     """PRO-ORD-2: id, key and fleet must all be this device's."""
@@ -94,8 +105,16 @@ def test_sequence() -> None:
     assert accept(floors=floors)[2] is True
     with pytest.raises(errors.OrderConflictError):
         accept(replace(ORDER, counter=4), floors)
-    with pytest.raises(errors.OrderSequenceError):
+    with pytest.raises(errors.OrderSequenceError, match="already accepted 1/5"):
         accept(replace(ORDER, seq=4), floors)
+
+
+def test_an_order_of_another_epoch_is_refused() -> None:
+    """PRO-ORD-4: an order counts in the director's present epoch alone, neither in an earlier nor in a later one."""
+    with pytest.raises(errors.OrderSequenceError):
+        accept(director=replace(DIRECTOR, epoch=2))
+    with pytest.raises(errors.OrderSequenceError):
+        accept(replace(ORDER, epoch=2))
 
 
 def test_new_epoch() -> None:
@@ -151,3 +170,34 @@ def test_floors_never_fall(offers: list[tuple[int, int, int]]) -> None:
         assert raised.seq >= floors.seq
         assert raised.time_ms >= floors.time_ms
         floors = raised
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"exp_ms": ORDER.iat_ms + limits.ORDER_LIFETIME_MS + 1},
+        {"exp_ms": ORDER.iat_ms},
+        {"action": "format"},
+        {"seq": 0},
+        {"manifest_bytes": limits.MANIFEST_BYTES + 1},
+        {"manifest": "sha256:00"},
+        {"model": "../har"},
+        {"aud": {"device": "_fleet", "key_sha256": "00"}},
+    ],
+    ids=str,
+)
+def test_orders_that_cannot_be(change: dict[str, Any]) -> None:
+    """PRO-ORD-10: whoever signed it: an order that lives too long, or whose fields are none, is refused when read."""
+    value = canonical.decode(ORDER.encode(), limits.ORDER_BYTES)
+    assert Order.decode(canonical.encode(value)) == ORDER
+    with pytest.raises(errors.ProtocolError):
+        Order.decode(canonical.encode({**value, **change}))
+
+
+@pytest.mark.parametrize("change", [{"keys": []}, {"keys": ["00" * 31]}, {"keys": ["zz"]}, {"epoch": 0}], ids=str)
+def test_director_files_that_cannot_be(change: dict[str, Any]) -> None:
+    """PRO-ORD-11: a director file names at least one key, of 32 bytes, and an epoch from 1."""
+    value = canonical.decode(DIRECTOR.encode(), limits.DIRECTOR_BYTES)
+    assert Director.decode(canonical.encode(value)).public_keys()
+    with pytest.raises(errors.MalformedError):
+        Director.decode(canonical.encode({**value, **change})).public_keys()

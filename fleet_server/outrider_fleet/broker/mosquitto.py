@@ -4,7 +4,8 @@
 2. Whoever has a certificate of the fleet that has not ended and is not in the revocation list is let in.
 3. `revoke` writes a new list and sends SIGHUP; the list has been loaded when a canary certificate that it names is
    refused. Only then is the live session ended, by a visit under the same name: nothing can come back.
-4. A broker that is not running needs no signal: it reads the list when it starts.
+4. A broker that is not running needs no signal: it reads the list when it starts. One that is just starting is waited
+   for: until it catches SIGHUP, the signal would end it.
 
     gate = MosquittoGate(directory, authority, revoked=lambda: …)
     gate.start()
@@ -34,6 +35,7 @@ from outrider_fleet.pki.tls import client_context
 
 _log: Final = logging.getLogger(__name__)
 VISIT_S: Final = 2.0
+STARTING_S: Final = 5.0
 LOADED_S: Final = 1.8  # a revoked session ends within 2 s, or the revocation is an error
 POLL_S: Final = 0.02
 VISITOR_DAYS: Final = 1 / 24
@@ -150,9 +152,25 @@ class MosquittoGate:
             pid = int((self._directory / PID).read_text())
             if os.fsencode(self._directory / CONFIG) not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                 return False
+            _wait_catching(pid)
             os.kill(pid, signal.SIGHUP)
         except (FileNotFoundError, ValueError, ProcessLookupError):
             return False
         except PermissionError as error:
             raise RevocationError(f"the broker cannot be told to load its list: {error}") from error
         return True
+
+
+def _wait_catching(pid: int) -> None:
+    """Until the process catches SIGHUP; raises `RevocationError` where it never does, `OSError` at its end."""
+    deadline = time.monotonic() + STARTING_S
+    while not _catches(pid, signal.SIGHUP):
+        if time.monotonic() >= deadline:
+            raise RevocationError(f"process {pid} does not catch SIGHUP: it would end by it")
+        time.sleep(POLL_S)
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line for line in lines if line.startswith("SigCgt:")).split()[1]
+    return bool(int(caught, 16) >> (number - 1) & 1)

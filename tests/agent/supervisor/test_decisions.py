@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from outrider_agent.durable import Durable, Operation
 from outrider_agent.errors import StateError
+from outrider_agent.paths import Paths
 from outrider_agent.supervisor import desired
 from outrider_agent.supervisor.backoff import Backoff
 from outrider_agent.supervisor.desired_file import DesiredFile
+from outrider_agent.supervisor.executions import Executions
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.machine import Event, Stage
 from outrider_agent.supervisor.orders import Orders
@@ -245,3 +248,42 @@ def test_what_runs_is_told_when_the_order_is_taken(tmp_path: Path) -> None:
     orders.update_accepted(b"the next order", {"order": view, "floors": vars(Floors(1, 3))})
     loop.close()
     assert relay.told == [("begin", ["floors", "folder"]), ("proceed", newer.digest)]
+
+
+def test_floors_are_durable_before_the_update_goes_on(tmp_path: Path) -> None:
+    """AGT-UPD-1: when the update process hears `proceed`, floors and execution of the order are in update.json."""
+    file, found = StateFile(tmp_path / "update.json", Durable()), list[Floors]()
+
+    class Looking(Relay):
+        def proceed(self, current: str | None) -> None:
+            del current
+            found.append(StateFile(tmp_path / "update.json", Durable()).load().floors)
+
+    file.begin()
+    runner, loop = Runner(file, Recorder()), Loop()
+    kept = DesiredFile(tmp_path / "desired.json", Durable())
+    orders = Orders(loop, runner, Looking(), Recorder(), kept, lambda: True)  # type: ignore[arg-type]  # simulators
+    orders.received(b"an order")
+    view = {"epoch": 1, "seq": 3, "parameters": {}, "model": "har", "release": "1.0", "counter": 1}
+    floors = Floors(1, 3, 5, "ff")
+    orders.update_accepted(b"an order", {"order": {**view, "manifest": RELEASE.digest}, "floors": vars(floors)})
+    loop.close()
+    assert found == [floors]
+
+
+def test_another_artifacts_attestation_counts_for_nothing(tmp_path: Path) -> None:
+    """AGT-EXE-1: success is said by a worker that attests the very digest that was ordered, and by no other."""
+    paths, loop = Paths.under(tmp_path), Loop()
+    trial = replace(EXECUTION, stage=Stage.PROBATION, parameters={"probation_windows": 1.0, "probation_s": 1e6})
+    StateFile(paths.update, Durable()).begin()
+    StateFile(paths.update, Durable()).save(UpdateState(candidate=RELEASE, execution=trial))
+    attest = SimpleNamespace(digest="sha256:" + "b" * 64, answered=99, model_sha256="cd")
+    workers = SimpleNamespace(serving=SimpleNamespace(attest=attest, pid=1), all=[], promote=lambda: None)
+    made = Executions(loop, paths, workers, Relay(), Recorder(), lambda: None, {})  # type: ignore[arg-type]  # simulators
+    made.judge()
+    assert made.runner.execution is not None
+    assert made.runner.execution.stage is Stage.PROBATION
+    attest.digest = RELEASE.digest
+    made.judge()
+    loop.close()
+    assert made.runner.execution.stage is Stage.SUCCEEDED

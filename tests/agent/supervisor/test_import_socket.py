@@ -13,6 +13,7 @@ import pytest
 from outrider_agent.air_gap import _through_supervisor
 from outrider_agent.errors import UnreachableError
 from outrider_agent.supervisor import import_socket
+from outrider_agent.supervisor.loop import Loop
 from outrider_protocol import limits
 from tests.agent.supervisor.house import Authority, until
 from tests.agent.supervisor.world import World, new_world
@@ -118,3 +119,21 @@ def test_an_agent_that_ends_is_told(tmp_path: Path) -> None:
         with pytest.raises(UnreachableError) as caught:
             _through_supervisor(path, b"{}", "/x", lambda _: None)
         assert caught.value.hint
+
+
+def test_an_endless_request_is_dropped_at_its_limit() -> None:
+    """AIR-8: who goes on and on is dropped when the limit is passed, not when the time for asking is over."""
+    ours, theirs = socket.socketpair()
+    loop = Loop()
+    visitor = import_socket._Visitor(loop, theirs, None)  # type: ignore[arg-type]  # nothing is asked for
+    chunk = b"x" * 4096
+    with ours:
+        for _ in range(import_socket.REQUEST_BYTES // len(chunk)):
+            ours.sendall(chunk)
+            loop.run_once(1.0)
+        assert visitor.alive
+        ours.sendall(chunk)
+        loop.run_once(1.0)
+        assert not visitor.alive
+    visitor.drop()
+    loop.close()

@@ -30,7 +30,7 @@ KEY = hashlib.sha256(b"key").hexdigest()
 class Supply:
     """What the broker holds; `silent` topics are never answered, `asked` counts subscriptions.
 
-    `current` is the digest that the supervisor says runs when it accepts.
+    `current` is the digest that the supervisor says runs when it accepts; without `proceeds` it never says so.
     """
 
     messages: dict[str, bytes] = field(default_factory=dict)
@@ -38,6 +38,7 @@ class Supply:
     asked: list[str] = field(default_factory=list)
     said: list[Message] = field(default_factory=list)
     current: str | None = None
+    proceeds: bool = True
 
     def serve(self, channel: Channel) -> None:
         """Until the other side has gone; what it said last is still read."""
@@ -47,7 +48,7 @@ class Supply:
                 self._answer(channel, message)
 
     def _answer(self, channel: Channel, message: Message) -> None:
-        if message.op == "accepted":
+        if message.op == "accepted" and self.proceeds:
             channel.send("proceed", {"current": self.current})
         for topic in message.fields.get("topics", []) if message.op == "subscribe" else ():
             self.asked.append(topic)
@@ -106,11 +107,13 @@ class Device:
         thread.start()
         feeder.send("begin", {"floors": vars(self.floors), **fields}, envelope)
         mask = os.umask(0o077)
-        Update(self.paths, channel, self.disk).run()
-        os.umask(mask)
-        channel.close()
-        thread.join(10)
-        feeder.close()
+        try:
+            Update(self.paths, channel, self.disk).run()
+        finally:
+            os.umask(mask)
+            channel.close()
+            thread.join(10)
+            feeder.close()
         return next(m for m in reversed(self.supply.said) if m.op in {"staged", "failed"})
 
     def progress(self) -> list[str]:

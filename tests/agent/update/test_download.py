@@ -144,6 +144,22 @@ def test_links_and_foreign_permissions_are_not(tmp_path: Path) -> None:
         stage.verify_file(path, LAYER)
 
 
+def test_a_file_of_another_user_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-UPD-8: who owns a file may change it after it was verified: another user's is refused."""
+    path, owner = staged(tmp_path), os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(UnsafeFileError, match="of this user"):
+        stage.verify_file(path, LAYER)
+
+
+def test_a_committed_directory_holds_its_manifest(tmp_path: Path) -> None:
+    """AGT-UPD-7: an artifact that is there is taken only while its manifest has the digest that is ordered."""
+    (tmp_path / "manifest.json").write_bytes(b"{}")
+    assert stage.is_complete(tmp_path, ids.digest_of(b"{}"))
+    assert not stage.is_complete(tmp_path, ids.digest_of(b"another"))
+    assert not stage.is_complete(tmp_path / "absent", ids.digest_of(b"{}"))
+
+
 def test_a_wrong_file_is_removed_and_refused(tmp_path: Path) -> None:
     """AGT-UPD-7: the whole digest is checked too; the wrong file does not stay for the next try."""
     path = staged(tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from outrider_agent.errors import ControlError
 from outrider_agent.supervisor.lock import in_turn
 from outrider_agent.update import trust_file
 from outrider_protocol import ids, limits, topics, trust
@@ -142,6 +143,28 @@ def test_a_new_epoch_resets_the_sequence(device: Device) -> None:
     assert device.update(device.trust.order(order_of(artifact, seq=1, epoch=2))).op == "staged"
 
 
+def test_an_artifact_that_says_it_is_another(device: Device) -> None:
+    """AGT-UPD-2: one artifact that is listed under another's name is refused: its own config says what it is."""
+    made = device.artifact("1.0")
+    posing = Artifact(made.directory, "9.9", 1)
+    device.trust.release(posing.path, posing.encoded, 1)
+    device.publish()
+    said = device.update(device.trust.order(order_of(posing)))
+    assert (said.op, said.fields.get("error")) == ("failed", "WrongTargetError")
+    assert not device.paths.artifacts.exists()
+
+
+def test_nothing_is_fetched_before_the_supervisor_says_so(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-UPD-1: an accepted order whose floors were not made durable goes no further."""
+    monkeypatch.setattr("outrider_agent.update.process.PROCEED_S", 0.3)
+    artifact = device.artifact("1.0")
+    device.supply.proceeds = False
+    with pytest.raises(ControlError, match="proceed"):
+        device.update(device.trust.order(order_of(artifact)))
+    assert device.accepted() is not None
+    assert not [topic for topic in device.supply.asked if topic.startswith("o1/blob/")]
+
+
 def test_already_installed(device: Device) -> None:
     """AGT-EXE-8: the digest that runs and has succeeded is accepted (its floors count) and not loaded again."""
     artifact = device.artifact("1.0")
@@ -193,6 +216,28 @@ def test_swapped_bytes_are_refused(device: Device, which: str) -> None:
     assert not device.paths.artifacts.exists()
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "config.json"])
+def test_a_damaged_download_is_not_believed(device: Device, name: str) -> None:
+    """AGT-UPD-7: what an earlier run left is held against the order again; a file that is not right is fetched anew."""
+    artifact = device.artifact("1.0")
+    kept = device.paths.downloads / ids.hex_of(artifact.digest)
+    kept.mkdir(parents=True, mode=0o700)
+    (kept / name).write_bytes(b"{}")
+    assert device.update(device.trust.order(order_of(artifact))).op == "staged"
+
+
+def test_a_damaged_layer_is_removed_and_fetched_again(device: Device) -> None:
+    """AGT-UPD-7: a whole file that an earlier run left is verified before the load test: a wrong one goes, by name."""
+    artifact = device.artifact("1.0")
+    kept = device.paths.downloads / ids.hex_of(artifact.digest)
+    kept.mkdir(parents=True, mode=0o700)
+    (kept / "model.onnx").write_bytes(b"another model")
+    (kept / "model.onnx").chmod(0o600)
+    said = device.update(device.trust.order(order_of(artifact)))
+    assert (said.op, said.fields.get("error")) == ("failed", "DigestMismatchError")
+    assert device.update(device.trust.order(order_of(artifact))).op == "staged"
+
+
 def test_a_failed_load_test_changes_nothing(device: Device) -> None:
     """AGT-UPD-9: the child's own error and hint are what is reported."""
     artifact = device.artifact("1.0", golden_offset=0.5)
@@ -237,7 +282,7 @@ def test_update_processes_take_turns(device: Device) -> None:
 
 
 def at_time(monkeypatch: pytest.MonkeyPatch, year: int) -> None:
-    moment = dt.datetime(year, 1, 1, tzinfo=dt.timezone.utc)
+    moment = dt.datetime(year, 1, 2, tzinfo=dt.timezone.utc)  # not 0, which is none at all
     monkeypatch.setattr("outrider_agent.update.process.time.time_ns", lambda: int(moment.timestamp() * 1e9))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
@@ -200,6 +201,21 @@ def test_addresses_that_are_not_asked(house: House, url: str) -> None:
     """AGT-SRC-5: plain HTTP beyond loopback, and what is no HTTP address."""
     with pytest.raises(HttpError):
         HttpSource(url, house.ca).document(documents.ONLINE, LIMIT)
+
+
+def test_plain_http_beyond_loopback_is_not_even_asked(house: House) -> None:
+    """AGT-SRC-5: it is refused for what it is, before a name is looked up or a connection made."""
+    with pytest.raises(HttpError, match="plain HTTP beyond loopback"):
+        HttpSource("http://fleet.invalid", house.ca).document(documents.ONLINE, LIMIT)
+
+
+def test_a_folder_gives_plain_files_alone(house: House) -> None:
+    """AGT-SRC-5 and AIR-6: a pipe in a document's place is an error, neither a wait nor an empty document."""
+    path = house.folder / documents.trust_path("har.json")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CannotRefreshError, match="har"):
+        FolderSource(house.folder).document("har.json", LIMIT)
 
 
 def test_an_answer_that_is_cut_off(house: House) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tuf.api.metadata import TargetFile
 
 from outrider_agent.durable import Durable, Operation
 from outrider_agent.errors import AgentError
-from outrider_agent.update import trust_file
+from outrider_agent.update import trust_file, trust_store
 from outrider_agent.update.bundle import Bundle
 from outrider_agent.update.errors import (
     CannotRefreshError,
@@ -132,6 +133,35 @@ def test_a_swapped_director_is_untrusted(house: House) -> None:
     swapped = TrustOnline(1, online.timestamp, online.snapshot, online.targets, files)
     with pytest.raises(UntrustedMetadataError, match=DIRECTOR_TARGET):
         house.refresh(house.bundle({**messages, topics.TRUST_ONLINE: swapped.encode()}))
+
+
+def test_a_fleet_file_that_is_not_listed_is_untrusted() -> None:
+    """AGT-UPD-3: whatever came with the metadata: a director or floors that the targets do not name are nobody's."""
+    with pytest.raises(UntrustedMetadataError, match="do not list"):
+        trust_store._checked(None, b"{}", DIRECTOR_TARGET)
+
+
+@pytest.mark.parametrize("custom", [None, {}, {"counter": "3"}, {"counter": True}], ids=str)
+def test_a_target_without_a_counter_is_untrusted(custom: object) -> None:
+    """AGT-UPD-3: without a signed counter there is nothing that the floor could be held against."""
+    info = TargetFile(8, {"sha256": "00" * 32}, PATH, {} if custom is None else {"custom": custom})
+    with pytest.raises(UntrustedMetadataError, match="no counter"):
+        trust_store._target(info)
+
+
+def test_each_document_has_its_limit(house: House) -> None:
+    """AGT-SRC-4: the limit that a source is told is the document's own, whatever length it claims."""
+    told: dict[str, int] = {}
+
+    class Told(Given):
+        def document(self, name: str, limit_bytes: int) -> bytes | None:
+            told[name] = limit_bytes
+            return super().document(name, limit_bytes)
+
+    house.trust.new_root()
+    house.refresh(Bundle(Told(house.trust.messages()), "har"))
+    wanted = {"online.json": limits.TRUST_ONLINE_BYTES, "2.root.json": limits.ROOT_BYTES, "har.json": limits.ROLE_BYTES}
+    assert told == wanted
 
 
 def test_another_pipelines_role_is_untrusted(house: House) -> None:

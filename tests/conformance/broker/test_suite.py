@@ -129,6 +129,16 @@ def test_a_claimed_name_gives_nothing(column: Column, client: MakeClient, server
     assert not {topics.bulk("dev-2"), topics.ack("dev-2")} & set(liar.received)
 
 
+def test_a_claimed_name_ends_nobodys_session(column: Column, client: MakeClient) -> None:
+    """BRK-24: with a good certificate of its own, a device that claims another's client id does not take its place."""
+    victim = client("dev-2")
+    assert victim.connect()
+    assert victim.subscribe(topics.all_down("dev-2"))
+    lets_in(client("dev-2", column.certificate("dev-1")))
+    assert victim.subscribe(topics.TRUST_ONLINE)
+    assert not victim.ended.is_set()
+
+
 # ---------------------------------------------------------------- what they reach
 
 FORGED = [

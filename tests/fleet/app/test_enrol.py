@@ -16,6 +16,7 @@ from outrider_fleet.errors import (
 )
 from outrider_fleet.pki.csr import request_key_sha256
 from outrider_fleet.pki.errors import RequestRefusedError
+from outrider_fleet.pki.revocation import serial_of
 from outrider_fleet.store import devices
 from outrider_protocol.messages import EnrolRequest
 from tests.fleet.app.house import House, csr
@@ -94,6 +95,22 @@ def test_revoked(house: House) -> None:
     assert house.value("SELECT pseudonym FROM devices") == pseudonym
     with pytest.raises(UnknownError):
         admission.revoke(house.fleet, "nobody", "operator:test")
+
+
+def test_a_revoked_token_does_not_enrol(house: House) -> None:
+    """ENR-1: a token that was revoked before its use opens nothing."""
+    token = tokens.create(house.fleet, "device", "")
+    tokens.revoke(house.fleet, tokens.token_id(tokens.hashed(token)), "operator:test")
+    with pytest.raises(TokenRefusedError):
+        enrol.enrol(house.fleet, ask(token))
+
+
+def test_enrolling_anew_revokes_the_former_key(house: House) -> None:
+    """ENR-5: brokers that ask nobody learn of it: the former certificate is in the list, the new one is not."""
+    enrol.enrol(house.fleet, ask(tokens.create(house.fleet, "device", "")))
+    former = serial_of(str(house.value("SELECT certificate_pem FROM device_keys")))
+    enrol.enrol(house.fleet, ask(tokens.create(house.fleet, "device", "", device="watch-1")))
+    assert [revoked.serial for revoked in admission.revoked(house.fleet)] == [former]
 
 
 def test_bad_request_uses_no_token(house: House) -> None:

@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from outrider_fleet.app import clear_devices, close_loop, labels, lineage, policies, rollouts, runs, snapshots
+from outrider_fleet.app import (
+    clear_devices,
+    close_loop,
+    labels,
+    lineage,
+    policies,
+    publish_release,
+    rollouts,
+    runs,
+    snapshots,
+)
+from outrider_fleet.app.publish_release import Upload
 from outrider_fleet.errors import (
     ConflictError,
     IllegalActionError,
@@ -239,6 +250,34 @@ def test_release_of_a_run(running: House) -> None:
         running.publish(row["version"], row["counter"], {"run": row["id"], "snapshot": "sha256:" + "0" * 64})
     running.publish(row["version"], row["counter"], {"run": row["id"], "snapshot": row["snapshot"]})
     assert running.value("SELECT run FROM releases WHERE version = '1.1'") == row["id"]
+
+
+def upload_of(house: House, row: dict[str, Any]) -> Upload:
+    """The release of a run, as its runner would publish it."""
+    made = house.make(row["version"], row["counter"])
+    house.upload(made)
+    return Upload(made.metadata.decode(), made.index.decode(), {"run": row["id"], "snapshot": row["snapshot"]})
+
+
+def test_another_runner_releases_nothing_for_a_run(running: House) -> None:
+    """RUN-6: what a run makes is published by the runner that claimed it, and by nobody else."""
+    drifted_fleet(running)
+    close_loop.step(running.fleet)
+    row = runs.claim(running.fleet, None, "runner:r1")
+    assert row is not None
+    with pytest.raises(ReleaseRefusedError, match="claimed by runner:r1"):
+        publish_release.publish(running.fleet, upload_of(running, row), "runner:r2")
+
+
+def test_a_run_that_nobody_works_on_releases_nothing(running: House) -> None:
+    """REL-5: a run that has ended makes no release any more, whatever its runner still holds."""
+    drifted_fleet(running)
+    close_loop.step(running.fleet)
+    row = runs.claim(running.fleet, None, "runner:r1")
+    assert row is not None
+    runs.finish(running.fleet, row["id"], row["fence"], {"state": "failed", "error": "no memory"}, "runner:r1")
+    with pytest.raises(ReleaseRefusedError, match="not at work"):
+        publish_release.publish(running.fleet, upload_of(running, row), "runner:r1")
 
 
 def rebaselining(house: House) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,8 @@ from outrider_fleet.app.publish_release import Upload
 from outrider_fleet.errors import ConflictError, MetadataRefusedError, ReleaseRefusedError, TamperedError, UnknownError
 from outrider_fleet.signing import ceremony
 from outrider_fleet.signing.errors import SignatureThresholdError
-from outrider_protocol import ids, signing, topics
+from outrider_protocol import canonical, ids, limits, manifest, signing, topics
+from outrider_protocol.manifest import Index
 from tests.fleet.app.house import House, Release
 
 
@@ -60,6 +62,42 @@ def test_other_content_under_the_name(house: House) -> None:
         publish(house, other)
 
 
+def test_another_index_of_a_published_release(house: House) -> None:
+    """REL-7: the very bytes of the index stay, though the signed metadata are the same."""
+    made = house.make("1.0", 1)
+    house.upload(made)
+    publish(house, made)
+    with pytest.raises(ConflictError, match="other content"):
+        publish(house, replace(made, index=made.index.replace(b"{", b"{ ", 1)))
+
+
+def test_an_index_that_leaves_out_a_signed_artifact(house: House) -> None:
+    """REL-1: what the pipeline signed for this version is what the index lists, no more and no less."""
+    made = house.make("1.0", 1)
+    house.upload(made)
+    empty = canonical.decode(made.index, limits.INDEX_BYTES) | {"manifests": []}
+    with pytest.raises(TamperedError, match="the index has"):
+        publish(house, replace(made, index=canonical.encode(empty)))
+
+
+def test_chunk_digests_are_those_of_the_bytes(house: House) -> None:
+    """REL-2: a device checks each chunk as it arrives: a list for other bytes is refused before it is published."""
+    made = house.make("1.0", 1)
+    weights = next(data for data in made.blobs.values() if b"weights" in data)
+    (chunk,) = manifest.chunk_digests(weights)
+    packed = made.blobs[made.artifact].replace(
+        f'"outrider.chunks":"{chunk}"'.encode(), b'"outrider.chunks":"%064d"' % 0
+    )
+    assert packed != made.blobs[made.artifact]
+    target = signing.artifact_target("har/1.0/x86-64", packed, 1)
+    expires = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(days=1)
+    metadata = signing.add_targets(None, [target], expires, [signing.load_private(house.pipeline)])
+    index = Index("har", "1.0", 1, {"x86-64": manifest.artifact_descriptor(packed, "x86-64")}).encode()
+    house.upload(replace(made, blobs={**made.blobs, ids.digest_of(packed): packed}))
+    with pytest.raises(TamperedError, match="chunk digests"):
+        publish(house, replace(made, index=index, metadata=metadata))
+
+
 def test_wrong_digest_is_not_stored(house: House) -> None:
     """REL-2: a blob whose bytes are others is refused."""
     with pytest.raises(TamperedError):
@@ -74,10 +112,8 @@ def flip_metadata(house: House, made: Release) -> Release:
 def foreign_key(house: House, made: Release) -> Release:
     other = house.home.path.parent / "other.pem"
     ceremony.make_pipeline_key(other)
-    import datetime as dt
-
-    manifest = next(data for data in made.blobs.values() if ids.digest_of(data) == made.artifact)
-    target = signing.artifact_target("har/1.0/x86-64", manifest, 1)
+    packed = next(data for data in made.blobs.values() if ids.digest_of(data) == made.artifact)
+    target = signing.artifact_target("har/1.0/x86-64", packed, 1)
     expires = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(days=1)
     return replace(made, metadata=signing.add_targets(None, [target], expires, [signing.load_private(other)]))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
 from outrider_fleet.app import create_rollout, orders, rollouts
 from outrider_fleet.app.create_rollout import Wanted
 from outrider_fleet.domain.rollout_state import Action
-from outrider_fleet.errors import BelowFloorError, GateError, InvalidRequestError, UnknownError
+from outrider_fleet.errors import BelowFloorError, GateError, InvalidRequestError, UnknownError, WithdrawnError
 from outrider_fleet.signing import ceremony
 from outrider_fleet.store import rollouts as stored
 from outrider_protocol import topics
@@ -213,6 +214,17 @@ def test_below_the_floor(running: House) -> None:
     ceremony.set_floor(running.home.path, running.offline, "har", 2)
     with pytest.raises(BelowFloorError):
         start(running, "1.0", ALL)
+
+
+def test_what_a_revoked_pipeline_signed_is_not_rolled_out(running: House, tmp_path: Path) -> None:
+    """ROL-20: a release whose pipeline lost the model since then is refused by name, and nothing is stored."""
+    running.publish("1.1", 2)
+    key = ceremony.make_pipeline_key(tmp_path / "new" / "har.pem")
+    ceremony.delegate(running.home.path, running.offline, "har", key)
+    before = running.value("SELECT count(*) FROM rollouts")
+    with pytest.raises(WithdrawnError):
+        start(running, "1.1", ALL)
+    assert running.value("SELECT count(*) FROM rollouts") == before
 
 
 def test_empty_group(house: House) -> None:

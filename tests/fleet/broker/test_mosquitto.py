@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from outrider_fleet.broker.mosquitto_files import ACL, CONFIG, LIST, PID, Listen
 from outrider_fleet.broker.permissions import FLEET
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.revocation import LIST_DAYS, Revoked
+from tests.fleet.broker.house import until
 
 ADDRESS = mosquitto.Address("127.0.0.1", 1, "broker.example")
 
@@ -80,6 +82,40 @@ def test_the_list(directory: Path, ca: CertificateAuthority) -> None:
     assert gate.revoke("dev-1") == 0  # nothing runs: the list is read at its start
     assert {7, 8, 9} < {entry.serial_number for entry in listed(directory)}
     gate.stop()
+
+
+STARTING = """
+import signal, sys, time
+print("listens", flush=True)
+sys.stdin.readline()
+signal.signal(signal.SIGHUP, lambda *_: print("loads its list", flush=True))
+sys.stdin.read()
+"""
+
+
+def test_a_broker_that_is_just_starting_is_not_ended(
+    directory: Path, ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BRK-29: SIGHUP ends a process that does not catch it yet: a broker that is starting is waited for, then told."""
+    starting = subprocess.Popen(
+        [sys.executable, "-c", STARTING, directory / CONFIG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert starting.stdin is not None
+    assert starting.stdout is not None
+    assert starting.stdout.readline() == "listens\n"
+    (directory / PID).write_text(str(starting.pid))
+    gate, looked, look = mosquitto.MosquittoGate(directory, ca, list), threading.Event(), mosquitto._catches
+    monkeypatch.setattr(mosquitto, "_catches", lambda *asked: (look(*asked), looked.set())[0])
+    telling = threading.Thread(target=gate.refresh)
+    telling.start()
+    assert until(lambda: looked.is_set() or starting.poll() is not None)
+    assert starting.poll() is None
+    starting.stdin.write("go on\n")
+    starting.stdin.flush()
+    assert starting.stdout.readline() == "loads its list\n"
+    telling.join(10)
+    assert starting.poll() is None
+    starting.communicate()
 
 
 def test_no_stranger_is_signalled(directory: Path, ca: CertificateAuthority) -> None:

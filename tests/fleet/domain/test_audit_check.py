@@ -126,6 +126,8 @@ def test_findings_name_the_entry() -> None:
     rows = stored(entries)
     changed = [*rows[:2], Stored(replace(entries[2], actor="x"), rows[2].hash, 3), *rows[3:]]
     assert whats(check(changed, [], [])) == [("changed", 3)]
+    forged = replace(entries[2], actor="x")
+    assert whats(check([*rows[:2], Stored(forged, forged.link.hash, 3), *rows[3:]], [], [])) == [("moved", 4)]
     assert whats(check([*rows[:2], *rows[4:]], [], [])) == [("missing", 5)]
     assert whats(check([*rows[:1], rows[2], rows[1], *rows[3:]], [], [])) == [
         ("missing", 3),

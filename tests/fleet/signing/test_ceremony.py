@@ -1,5 +1,6 @@
 """Ceremonies: which key ends up where, and what they refuse."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -277,6 +278,33 @@ def test_expired_targets_are_renewed(fleet: Fleet, signer: Signer) -> None:
     ceremony.renew_targets(fleet.home, fleet.offline)
     assert signer.handle({"op": "refresh"})["ok"]
     assert (targets_of(fleet).expires - utc_now()).days >= 364
+
+
+def test_a_ceremony_that_breaks_off_leaves_trust_whole(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SGN-35: whichever of its writes is the last: what is there afterwards verifies, with the old floor or the new."""
+    write, floors = TrustRepository.write, set()
+    for last in range(5):
+        home, done = tmp_path / f"home-{last}", 0
+        shutil.copytree(fleet.home, home)
+
+        def broken(self: TrustRepository, name: str, data: bytes, last: int = last) -> None:
+            nonlocal done
+            if done == last:
+                raise OSError(28, "no space left")
+            done += 1
+            write(self, name, data)
+
+        monkeypatch.setattr(TrustRepository, "write", broken)
+        with contextlib.suppress(OSError):
+            ceremony.set_floor(home, fleet.offline, "har", 3)
+        monkeypatch.setattr(TrustRepository, "write", write)
+        repository = TrustRepository(home / "trust")
+        with repository.locked():
+            repository.targets()
+        floors.add(repository.floors().min_counter.get("har", 0))
+    assert floors == {0, 3}
 
 
 def test_an_interrupted_ceremony_is_finished(fleet: Fleet, tmp_path: Path) -> None:

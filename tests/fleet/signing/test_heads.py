@@ -90,6 +90,17 @@ def test_no_two_pasts(fleet: Fleet, steps: list[tuple[int, int, bool, bool]]) ->
     assert any(all(chain[seq] == hashed for seq, hashed in points.items()) for chain in chains)
 
 
+def test_a_gap_or_another_past_is_not_signed(signer: Signer) -> None:
+    """AUD-4, AUD-5: the entries that are shown begin right after the last head, and follow it by hash."""
+    true = made(4)
+    other = rechained([Entry(1, 5, "x", None, "y", "z", None, None, audit.START.hash), *true[1:]])
+    assert seal(signer, true[:2])["ok"]
+    gap, another, good = seal(signer, true[3:]), seal(signer, other[2:]), seal(signer, true[2:])
+    assert (gap["error"], another["error"], good["ok"]) == ("AuditForkedError", "AuditForkedError", True)
+    assert "entry 4 after 2" in gap["message"]
+    assert "does not follow entry 2" in another["message"]
+
+
 @pytest.mark.parametrize("entries", [["{}"], ["not json"], [7], "x"])
 def test_what_is_no_entry(signer: Signer, entries: Any) -> None:
     """AUD-5: the signer follows entries, and nothing else."""

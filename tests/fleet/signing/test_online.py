@@ -121,6 +121,17 @@ def test_nothing_is_signed_on_top_of_tampered_files(fleet: Fleet, name: str) -> 
         online(fleet).refresh(utc_now())
 
 
+def test_a_refused_role_leaves_no_trace(fleet: Fleet) -> None:
+    """SGN-8, SGN-18: it is verified before it takes the published one's place, so that signing goes on."""
+    good = fleet.role(("1.0", 1))
+    online(fleet).publish("har", good, utc_now())
+    foreign = fleet.role(("6.6", 66), current=good, key=fleet.home / "keys" / "director.pem")
+    with pytest.raises(MetadataRefusedError):
+        online(fleet).publish("har", foreign, utc_now())
+    assert TrustRepository(fleet.home / "trust").model_metadata("har") == good
+    online(fleet).refresh(utc_now())
+
+
 def test_no_rollback_in_snapshot(fleet: Fleet) -> None:
     """SGN-18: restoring an older role or removing one stops signing: devices would refuse the snapshot."""
     first = fleet.role(("1.0", 1))

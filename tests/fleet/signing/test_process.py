@@ -1,5 +1,6 @@
 """The signer as a real process, reached over its socket."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from outrider_fleet.signing import framing
 from outrider_fleet.signing.client import SignerClient
 from outrider_fleet.signing.errors import OrderRefusedError, SignatureThresholdError, SignerError
 from outrider_fleet.signing.process import SignerProcess
+from outrider_fleet.signing.server import Signer, SignerServer
 from outrider_protocol import dsse, limits
 from outrider_protocol.errors import MalformedError, TooLargeError
 from outrider_protocol.messages import TrustOnline
@@ -52,6 +54,26 @@ def test_socket_is_the_owners(process: SignerProcess) -> None:
     """SGN-27: only the signer's own user may open the socket."""
     assert process.socket.stat().st_mode & 0o777 == 0o600
     assert process.socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_another_user_is_not_answered(fleet: Fleet) -> None:
+    """SGN-27, SGN-46: who got hold of the socket is asked for by the kernel's word: a user it was not started for hears
+    nothing.
+    """
+    signer, path = Signer(fleet.home), fleet.home / "run" / "signer.sock"
+    with SignerServer(path, signer) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        heard = []
+        for answered in (frozenset({os.getuid()}), frozenset({os.getuid() + 1})):
+            server.answered = answered
+            with socket.socket(socket.AF_UNIX) as asking, framing.short_path(path) as name:
+                asking.connect(name)
+                with contextlib.suppress(ConnectionError):  # closed before it was asked
+                    framing.send(asking, {"op": "audit_head"})
+                    heard.append(framing.receive(asking))
+        server.shutdown()
+    signer.journal.close()
+    assert [answer["ok"] for answer in heard if answer is not None] == [True]
 
 
 def test_killed_signer_comes_back_and_remembers(fleet: Fleet, process: SignerProcess) -> None:

@@ -259,6 +259,16 @@ def test_a_root_beside_the_chain(fleet: Fleet, tmp_path: Path) -> None:
     refused(fleet, away, TrustBrokenError)
 
 
+def test_another_fleets_trust_is_not_adopted(fleet: Fleet, tmp_path: Path) -> None:
+    """SGN-41: trust that is whole and newer in everything, but begins with another root, is another fleet's."""
+    thief, away = Offline(tmp_path / "keys"), tmp_path / "away"
+    ceremony.init_trust(away, thief, fleet="test")
+    for number in range(1, 4):
+        rotation.rotate_director(away, thief)
+        ceremony.set_floor(away, thief, "har", number)
+    refused(fleet, away, TrustBrokenError)
+
+
 def test_a_root_that_its_own_keys_could_not_sign(fleet: Fleet, tmp_path: Path) -> None:
     """SGN-38: a root that too few of its own keys sign is refused, though enough of the former one's do."""
     two = replace(fleet.offline, root=tuple(str(fleet.offline.directory / f"root-{n}.pem") for n in (1, 2)))

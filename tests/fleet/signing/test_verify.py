@@ -96,6 +96,26 @@ def test_foreign_targets_are_refused(fleet: Fleet, path: str) -> None:
         check(fleet, data)
 
 
+@pytest.mark.parametrize(
+    ("hashes", "length"),
+    [({"sha512": "ab" * 64}, 8), ({"sha256": "ab"}, 8), ({"sha256": "ab" * 32}, 1)],
+    ids=["another hash", "a short hash", "no manifest"],
+)
+def test_hash_and_length_are_needed(fleet: Fleet, hashes: dict[str, str], length: int) -> None:
+    """SGN-9: a device holds bytes against SHA-256 and length: a target without them is refused though it is signed."""
+    target = TargetFile(length, hashes, "har/1.0/x86-64", {"custom": {"counter": 1}})
+    expires = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(days=9)
+    data = signing.add_targets(None, [target], expires, [signing.load_private(fleet.pipeline)])
+    with pytest.raises(ForeignTargetError, match="SHA-256"):
+        check(fleet, data)
+
+
+def test_another_kind_of_metadata_is_named(fleet: Fleet) -> None:
+    """SGN-13: a snapshot is no release, whoever signed it; it is refused for what it is."""
+    with pytest.raises(MetadataRefusedError, match="targets expected"):
+        check(fleet, TrustRepository(fleet.home / "trust").read("snapshot.json"))
+
+
 @pytest.mark.parametrize("counter", [0, -1, True, "1", None])
 def test_counter_is_needed(fleet: Fleet, counter: object) -> None:
     """SGN-9: a target without a positive integer counter is refused."""
