@@ -116,6 +116,11 @@ def end_of(error: Exception) -> str | None:
 
 
 def told(error: Exception) -> dict[str, Any]:
-    """How a refusal travels to the supervisor."""
+    """How a refusal travels to the supervisor, in text that it can pass on."""
     name = error.error if isinstance(error, LoadTestError) and error.error else type(error).__name__
-    return {"state": end_of(error), "error": name, "message": str(error), "hint": getattr(error, "hint", "")}
+    return {"state": end_of(error), "error": name, "message": _sayable(str(error)), "hint": getattr(error, "hint", "")}
+
+
+def _sayable(text: str) -> str:
+    """Others' words may hold what UTF-8 cannot carry."""
+    return text.encode("utf-8", "backslashreplace").decode()
