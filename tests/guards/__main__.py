@@ -5,8 +5,8 @@
     python -m tests.guards --only TRU-6 SGN-21.other  those of a rule, or one
     python -m tests.guards --seed 1 --seconds 60      in an order that the seed gives, none begun after so long
 
-Exit status 0 where all were noticed, 1 where one was not, or has moved. What this machine has not got the program for is
-named as not tried.
+Exit status 0 where all were noticed, 1 where one was not, or has moved. What this machine has not got the program for
+is named as not tried.
 """
 
 from __future__ import annotations

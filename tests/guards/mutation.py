@@ -123,9 +123,11 @@ def _ended(process: subprocess.Popen[bytes], limit_s: float) -> int | None:
     try:
         return process.wait(limit_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         return None
+    finally:  # also when a person breaks this process off
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def end_orphans(group: int) -> None:
@@ -163,14 +165,7 @@ def try_without(copy: Copy, taken: Sequence[Guard]) -> Result:
 
 
 def judge(guard: Guard, status: int | None, said: str) -> Verdict:
-    """What pytest's end means.
-
-    >>> guard = Guard("TRU-3.epoch", "", "", "", "tests/x.py::test_y")
-    >>> judge(guard, 1, "FAILED tests/x.py::test_y[a] - assert 1 == 2").name, judge(guard, 0, "1 passed").name
-    ('NOTICED', 'PASSED')
-    >>> judge(guard, 1, "ERROR tests/x.py::test_y - OSError").name, judge(guard, None, "").name
-    ('BROKEN', 'HUNG')
-    """
+    """What pytest's end means; see rule 2."""
     if status is None:
         return Verdict.NOTICED if guard.hang else Verdict.HUNG
     if status == 0:
