@@ -7,7 +7,7 @@ from collections import Counter
 
 from tests.architecture.tree import ROOT, tracked_files
 
-ID = r"[A-Z][A-Z0-9]{2}(?:-[A-Z][A-Z0-9]{2})?-[0-9]+"
+ID = r"[A-Z][A-Z0-9]{2,3}(?:-[A-Z][A-Z0-9]{2,3})?-[0-9]+"
 DEFINED = re.compile(rf"^- \*\*({ID})\*\* ", re.MULTILINE)
 CITED = re.compile(rf"\b{ID}\b")
 

@@ -155,6 +155,7 @@ def test_a_file_of_another_user_is_not(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_committed_directory_holds_its_manifest(tmp_path: Path) -> None:
     """AGT-UPD-7: an artifact that is there is taken only while its manifest has the digest that is ordered."""
     (tmp_path / "manifest.json").write_bytes(b"{}")
+    (tmp_path / "manifest.json").chmod(0o600)
     assert stage.is_complete(tmp_path, ids.digest_of(b"{}"))
     assert not stage.is_complete(tmp_path, ids.digest_of(b"another"))
     assert not stage.is_complete(tmp_path / "absent", ids.digest_of(b"{}"))

@@ -223,6 +223,7 @@ def test_a_damaged_download_is_not_believed(device: Device, name: str) -> None:
     kept = device.paths.downloads / ids.hex_of(artifact.digest)
     kept.mkdir(parents=True, mode=0o700)
     (kept / name).write_bytes(b"{}")
+    (kept / name).chmod(0o600)
     assert device.update(device.trust.order(order_of(artifact))).op == "staged"
 
 
