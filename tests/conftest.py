@@ -19,9 +19,12 @@ settings.register_profile("ci", settings.get_profile("outrider"), derandomize=Tr
 settings.load_profile("ci" if os.environ.get("CI") else "outrider")
 
 
+LONG = {"attacks", "e2e", "examples", "guards"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait for processes come first: whoever runs several files at a time is not left alone with them."""
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    """Files that take long come first: whoever runs several at a time is not left alone with one at the end."""
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts) and item.get_closest_marker("e2e") is None)
 
 
 @pytest.fixture(autouse=True)
