@@ -17,7 +17,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 # A wheel file of torch to install first; without it pip chooses (README: "Which torch").
 TORCH_WHEEL ?=
-WORKERS ?= 2
+# One more than cores: many tests wait for processes.
+WORKERS ?= 3
 SEED ?= 0
 KEEP ?=
 SUITE ?=

@@ -69,9 +69,9 @@ def run_all(files: Iterable[Mutant], folder: Path) -> Counter[int]:
 
 
 def test_a_slice_of_damaged_models(tmp_path: Path) -> None:
-    """CMP-SRC-16: forty damaged models end in success or refusal."""
-    counted = run_all(mutants(1, 40, litert=LITERT), tmp_path)
-    assert counted[3] > 10
+    """CMP-SRC-16: twenty damaged models end in success or refusal."""
+    counted = run_all(mutants(1, 20, litert=LITERT), tmp_path)
+    assert counted[3] > 5
 
 
 @pytest.mark.soak

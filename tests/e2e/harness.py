@@ -109,7 +109,7 @@ class Fleet:
         if like is None:
             self._found()
         else:
-            shutil.copytree(like, directory, dirs_exist_ok=True)
+            shutil.copytree(like, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ports.json"))
         up = ("up", "--http-port", "0", "--mqtt-port", "0", "--no-runner", *options)
         self.process = Process(command("outrider-fleet", "--home", str(self.home), *up), directory / "fleet.log")
 
