@@ -2,8 +2,9 @@
 
 1. A **brick**: a device that does not answer inferences again within `BACK_S` after it was started again.
 2. A **lost floor**: `update.json` or the trusted metadata of a device go back behind what was seen there before.
-3. A **false success**: the server calls an execution succeeded whose digest the device's worker does not attest, or
-   which the device does not run when it is done.
+3. A **false success**: the server calls an execution succeeded whose digest the device's worker does not attest; or the
+   device's last one, and the device does not run that digest and answer with it when all is done. (An aborted rollout
+   orders devices that had succeeded back to what they ran before.)
 
 `python -m tests.e2e.kills --kills 1000 --seed 0` prints the figures (docs/benchmarks/reliability.md); it ends with
 status 1 where one of the three was seen.
@@ -53,6 +54,7 @@ class Tally:
     kills: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
     rollouts: int = 0
+    restored: int = 0
     successes: int = 0
     answers: int = 0
     bricks: list[str] = field(default_factory=list)
@@ -231,7 +233,11 @@ class Trial:
 
     def _check_successes(self) -> None:
         by_name = {item.device.name: item for item in self.watched}
-        for row in self._executions():
+        rows = self._executions()
+        ordered = [row for row in rows if row["seq"] is not None]
+        last = {row["device"]: row["seq"] for row in sorted(ordered, key=lambda row: (row["epoch"], row["seq"]))}
+        self.tally.restored += any(row["purpose"] == "restore" for row in rows)
+        for row in rows:
             if row["state"] not in ENDS:
                 continue
             self.tally.successes += 1
@@ -241,7 +247,7 @@ class Trial:
                 self.tally.false_successes.append(
                     f"{row['device']}: attested {row['attest_digest']}, succeeded {digest}"
                 )
-            if current != digest or not self._answers_as(item, digest):
+            if row["seq"] == last[row["device"]] and (current != digest or not self._answers_as(item, digest)):
                 said = f"{row['state']} {row['version']} {digest[7:15]} (epoch {row['epoch']}, seq {row['seq']})"
                 runs = f"runs {current}, answers {item.feeder.digest}"
                 self.tally.false_successes.append(f"{row['device']}: {said}; {runs}; {item.device.update_state()}")
@@ -278,7 +284,8 @@ def table(tally: Tally, seed: int, took_s: float) -> str:
     rows = [
         ("kill -9", f"{tally.total}", who),
         ("device's stage at the kill", "", when),
-        ("rollouts", f"{tally.rollouts}", f"{tally.successes} executions succeeded, each attested and answering"),
+        ("rollouts", f"{tally.rollouts}", f"{tally.restored} aborted and taken back"),
+        ("executions that succeeded", f"{tally.successes}", "each attested, the last of each device answering"),
         ("inferences answered meanwhile", f"{tally.answers:,}", ""),
         ("bricks", f"**{len(tally.bricks)}**", "; ".join(tally.bricks)[:300]),
         ("lost floors", f"**{len(tally.lost_floors)}**", "; ".join(tally.lost_floors)[:300]),
