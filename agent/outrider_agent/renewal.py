@@ -122,9 +122,16 @@ def _check(
         raise EnrolmentError(f"the certificate is for {names} and its key, not for {device} and its own")
     if not is_issued(offered, authorities):
         raise EnrolmentError("the certificate does not come from this fleet's CA")
-    usage = offered.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    if list(usage) != [ExtendedKeyUsageOID.CLIENT_AUTH]:
+    if _usages(offered) != [ExtendedKeyUsageOID.CLIENT_AUTH]:
         raise EnrolmentError("the certificate is not for a client")
+
+
+def _usages(offered: x509.Certificate) -> list[x509.ObjectIdentifier]:
+    """What it says that it is for; nothing where it does not say it once and readably."""
+    try:
+        return list(offered.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return []
 
 
 def is_issued(offered: x509.Certificate, authorities: Sequence[x509.Certificate]) -> bool:

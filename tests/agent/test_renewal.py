@@ -50,14 +50,16 @@ def made(
     *,
     name: str = "dev-1",
     days: float = 45,
-    usage: x509.ObjectIdentifier = CLIENT,
+    usage: x509.ObjectIdentifier | None = CLIENT,
 ) -> str:
     """A certificate that ends in so many days (the present one ends in 30)."""
     now = dt.datetime.now(dt.timezone.utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(authority.name).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - DAY)
-    builder = builder.not_valid_after(now + days * DAY).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    builder = builder.not_valid_after(now + days * DAY)
+    if usage is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     return builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
@@ -80,15 +82,16 @@ def test_any_other_answer_changes_nothing(
     keeper, before = Keeper(tmp_path, Durable()), (tmp_path / "device.pem").read_bytes()
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other" / "ca")
-    answers = {
-        "not for dev-1": made(authority, ec.generate_private_key(ec.SECP256R1())),
-        "for \\['dev-2'\\]": made(authority, device_key, name="dev-2"),
-        "fleet's CA": made(other, device_key),
-        "for a client": made(authority, device_key, usage=SERVER),
-        "ends before": made(authority, device_key, days=10),
-        "no certificate": "nonsense",
-    }
-    for said, pem in answers.items():
+    answers = [
+        ("not for dev-1", made(authority, ec.generate_private_key(ec.SECP256R1()))),
+        ("for \\['dev-2'\\]", made(authority, device_key, name="dev-2")),
+        ("fleet's CA", made(other, device_key)),
+        ("for a client", made(authority, device_key, usage=SERVER)),
+        ("for a client", made(authority, device_key, usage=None)),
+        ("ends before", made(authority, device_key, days=10)),
+        ("no certificate", "nonsense"),
+    ]
+    for said, pem in answers:
         with pytest.raises(EnrolmentError, match=said):
             keeper.take(pem)
     assert (tmp_path / "device.pem").read_bytes() == before

@@ -14,6 +14,7 @@ import shutil
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def mutated(taken: Sequence[Guard], root: Path = ROOT) -> dict[Path, str]:
     return sources
 
 
+@cache
 def functions_of(path: Path) -> set[str]:
     """The names of a file's test functions."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
