@@ -4,73 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from outrider_agent.air_gap import NotImportedError, bring
-from outrider_agent.durable import Durable
+from outrider_agent.air_gap import NotImportedError
 from outrider_agent.errors import AgentError, InputError
-from outrider_agent.paths import Paths
-from outrider_agent.supervisor.state import StateFile, UpdateState
 from outrider_agent.update.errors import NotInFolderError
 from outrider_protocol import documents, ids, limits
 from outrider_protocol.errors import TooLargeError
-from tests.agent.supervisor.folder import write_folder
-from tests.agent.supervisor.house import Agent, Artifact, Authority, Trust
-from tests.agent.worker.kit import Spec, write_artifact
-
-
-class Carrier:
-    """A fleet that writes folders, and one enrolled device that was never on its network."""
-
-    def __init__(self, directory: Path, authority: Authority) -> None:
-        self.directory, self.trust = directory, Trust()
-        self.agent = Agent(directory / "home", "dev-1", authority, self.trust, port=1)
-        self.paths = Paths.under(self.agent.home)
-        self.seq = 0
-
-    def artifact(self, version: str, **spec: Any) -> Artifact:
-        place = self.directory / f"artifact-{version}"
-        write_artifact(place, Spec(version=version, **spec))
-        made = Artifact(place, version, 1)
-        self.trust.release(made.path, made.encoded, 1)
-        return made
-
-    def export(self, name: str, artifact: Artifact, **changes: Any) -> Path:
-        """Write a folder with an order for this device, as `outrider-fleet export` does."""
-        self.seq += 1
-        folder = self.directory / name
-        order = replace(self.agent.order(artifact, self.seq), **changes)
-        return write_folder(folder, "dev-1", self.trust.order(order), self.trust.messages(), artifact.chunks())
-
-    def bring(self, folder: Path) -> tuple[str, list[str]]:
-        """Import; what became of it, and the steps on the way."""
-        steps: list[str] = []
-        return bring(self.paths, folder, lambda news: steps.append(str(news["said"]))), steps
-
-    def state(self) -> UpdateState:
-        return StateFile(self.paths.update, Durable()).load()
-
-    def committed(self) -> list[str]:
-        return [path.name for path in self.paths.artifacts.iterdir()] if self.paths.artifacts.exists() else []
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
-
-
-@pytest.fixture
-def carrier(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Carrier]:
-    made = Carrier(tmp_path, authority)
-    monkeypatch.setenv("OUTRIDER_HOME", str(made.agent.home))
-    mask = os.umask(0o077)
-    yield made
-    os.umask(mask)
+from tests.agent.carrier import Carrier
 
 
 def test_a_folder_brings_a_release_to_the_disk(carrier: Carrier) -> None:

@@ -16,7 +16,6 @@ from outrider_agent.predict import only_model, read_inputs
 from outrider_agent.status import text
 from outrider_agent.update import identity
 from outrider_protocol.trust import Identity
-from tests.agent.supervisor.conftest import authority, world  # noqa: F401  # fixtures
 from tests.agent.supervisor.world import World
 from tests.agent.worker.kit import windows
 
@@ -100,7 +99,7 @@ def test_the_only_model_needs_no_name(home: Paths) -> None:
 
 
 def test_status_and_predict_on_a_running_agent(
-    world: World,  # noqa: F811  # the fixture
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -21,11 +21,6 @@ from tests.agent.enrolment import ROOT, FleetServer
 from tests.agent.supervisor.house import Authority
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
-
-
 @pytest.fixture
 def server(authority: Authority) -> Iterator[FleetServer]:
     made = FleetServer(authority, tls=False)

@@ -29,11 +29,6 @@ CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUT
 Maker = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
-
-
 @pytest.fixture
 def device_key(authority: Authority, tmp_path: Path) -> ec.EllipticCurvePrivateKey:
     """The key of `dev-1`, whose identity lies in `tmp_path`."""

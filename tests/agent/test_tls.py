@@ -24,7 +24,6 @@ from outrider_agent.clock import BUILD_MS, Now
 from outrider_agent.config import Broker as Address
 from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Lost
 from outrider_agent.tls import CertificateTimeError, client_context
-from tests.agent.supervisor.conftest import authority, world  # noqa: F401  # fixtures
 from tests.agent.supervisor.house import until
 from tests.agent.supervisor.world import World
 
@@ -164,14 +163,14 @@ def test_the_floor_is_the_last_verified_order(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def link(world: World) -> Iterator[list[BrokerLink]]:  # noqa: F811  # the fixture
+def link(world: World) -> Iterator[list[BrokerLink]]:
     made: list[BrokerLink] = []
     yield made
     for each in made:
         each.stop(0.1)
 
 
-def test_the_supervisors_connection_at_1970_and_2099(world: World, link: list[BrokerLink]) -> None:  # noqa: F811
+def test_the_supervisors_connection_at_1970_and_2099(world: World, link: list[BrokerLink]) -> None:
     """CLK-1 and CLK-2: a real broker is reached with the clock at 1970; at 2099 it is refused by name."""
     folder = world.agent.home / "var" / "identity"
     files = (folder / "device.pem", folder / "device.key", folder / "ca.pem")
@@ -189,7 +188,7 @@ def test_the_supervisors_connection_at_1970_and_2099(world: World, link: list[Br
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="faketime is not installed: no agent was run at 1970")
 def test_a_whole_agent_lives_at_1970(
-    world: World,  # noqa: F811  # the fixture
+    world: World,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any, Final
@@ -110,7 +109,7 @@ class _Visitor:
         except ProtocolError:
             self.drop()
             return
-        if not self._envelope or not os.path.isabs(folder):  # noqa: PTH117  # a text from outside, not a path yet
+        if not self._envelope or not Path(folder).is_absolute():
             self.drop()
             return
         self._orders.imported(self._envelope, folder)

@@ -34,9 +34,14 @@ def run(
     `what` is the source's name in errors; `meanwhile` runs in this process while the child works.
     """
     command = [sys.executable, "-P", "-m", module, json.dumps(task)]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    environment = {**os.environ, **quiet.NO_TELEMETRY}
-    with subprocess.Popen(command, **pipes, env=environment, start_new_session=True) as child:  # type: ignore[call-overload]  # they are integers
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **quiet.NO_TELEMETRY},
+        start_new_session=True,
+    ) as child:
         try:
             meanwhile()
             stdout, stderr = child.communicate(timeout=timeout_s)

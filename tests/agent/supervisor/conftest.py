@@ -1,4 +1,4 @@
-"""A broker a module, a trust and an agent a test."""
+"""One agent for all tests of a module that leave it as they found it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ import pytest
 
 from tests.agent.supervisor.house import Authority
 from tests.agent.supervisor.world import World, new_world
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
-
-
-@pytest.fixture
-def world(authority: Authority) -> Iterator[World]:
-    """One for this test alone: it kills things."""
-    with new_world(authority) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ Its state is made with a clock of that time; then the real update process runs w
 from __future__ import annotations
 
 import datetime as dt
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from outrider_agent.update import trust_file
 from outrider_agent.update.bundle import Bundle
 from outrider_agent.update.trust_store import TrustStore
 from outrider_protocol import documents, signing
-from tests.agent.supervisor.house import Authority, Trust
-from tests.agent.supervisor.world import World, new_world
-from tests.agent.test_air_gap import Carrier
+from tests.agent.carrier import Carrier
+from tests.agent.supervisor.house import Trust
+from tests.agent.supervisor.world import World
 from tests.agent.update.kit import Given
 
 DAY_S = 86_400.0
@@ -59,26 +57,6 @@ def move_on(trust: Trust) -> None:
 
 def root_version(directory: Path) -> int:
     return TrustStore(directory, Durable()).root_version()
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
-
-
-@pytest.fixture
-def world(authority: Authority) -> Iterator[World]:
-    with new_world(authority) as made:
-        yield made
-
-
-@pytest.fixture
-def carrier(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Carrier]:
-    made = Carrier(tmp_path, authority)
-    monkeypatch.setenv("OUTRIDER_HOME", str(made.agent.home))
-    mask = os.umask(0o077)
-    yield made
-    os.umask(mask)
 
 
 def test_two_years_and_fifty_roots_by_the_broker(world: World) -> None:

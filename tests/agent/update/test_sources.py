@@ -116,11 +116,6 @@ def name_of(topic: str) -> str:
     return documents.root(int(kind[6:])) if kind.startswith("roots/") else f"{kind}.json"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca") / "ca")
-
-
 @pytest.fixture
 def house(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> House:
     for name in ("WAIT_S", "ROOT_WAIT_S"):

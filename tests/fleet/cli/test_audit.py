@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from outrider_fleet.app.seal import Seal
 from outrider_fleet.cli import main
 from outrider_fleet.server.initialise import cli_user
-from tests.fleet.cli.test_commands import Shell, shell  # noqa: F401 - a fixture
+from tests.fleet.cli.shell import Shell
 
 
 @pytest.fixture
-def exported(shell: Shell, tmp_path: Path) -> Path:  # noqa: F811 - the fixture
+def exported(shell: Shell, tmp_path: Path) -> Path:
     """A log that was exported, and the trust that it is verified with."""
     Seal(shell.house.fleet).step()
     path = tmp_path / "audit.jsonl"
@@ -32,7 +32,7 @@ def verify(path: Path, *args: str) -> tuple[int, str]:
     return result.exit_code, result.stdout + result.stderr
 
 
-def test_show(shell: Shell) -> None:  # noqa: F811
+def test_show(shell: Shell) -> None:
     """AUD-14: newest first, narrowed by beginnings, for people and for programs."""
     rows = shell.json("audit", "show", "--limit", "500")
     assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), reverse=True)
@@ -42,7 +42,7 @@ def test_show(shell: Shell) -> None:  # noqa: F811
     assert "release.publish" in shell("audit", "show", "--action", "release.").stdout
 
 
-def test_an_export_is_verified_anywhere(exported: Path, shell: Shell, tmp_path: Path) -> None:  # noqa: F811
+def test_an_export_is_verified_anywhere(exported: Path, shell: Shell, tmp_path: Path) -> None:
     """AUD-6: an export, public metadata and a root of trust are all it takes."""
     status, said = verify(exported, "--root", str(exported.parent / "trust" / "1.root.json"))
     assert (status, "whole" in said) == (0, True), said
