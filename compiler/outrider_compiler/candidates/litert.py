@@ -54,7 +54,7 @@ def build(
     others = [NotBuilt(name, f"LiteRT's quantizer makes no {name}") for name in precisions if name not in FORMS]
     reason = _obstacle(imported, set(wanted))
     if reason:
-        return [*(NotBuilt(name, reason) for name in wanted), *others]
+        return [*(_without(name, reason, imported) for name in wanted), *others]
     if imported.tflite is not None and set(wanted) == {"fp32"}:
         return [Candidate("fp32", "fp32", "litert", imported.tflite), *others]
     try:
@@ -63,6 +63,13 @@ def build(
         failed = [NotBuilt(name, f"LiteRT conversion failed: {error}") for name in wanted]
         return [*failed, *others]
     return [*(_read(name, precision, imported, folder) for name, precision in wanted.items()), *others]
+
+
+def _without(form: str, reason: str, imported: Imported) -> Candidate | NotBuilt:
+    """A form where nothing can be converted: only a .tflite file's own floats need no converter."""
+    if form == "fp32" and imported.tflite is not None:
+        return Candidate("fp32", "fp32", "litert", imported.tflite)
+    return NotBuilt(form, reason)
 
 
 def _obstacle(imported: Imported, wanted: set[str]) -> str:
