@@ -158,7 +158,7 @@ def verify_ms(directory: Path, given: Given, envelope: bytes) -> float:
     began_s = time.process_time()
     target = ids.target_path(MODEL, f"1.{limits.ROLE_TARGETS // len(PROFILES) - 1}.0", DEVICE.profile)
     trusted = TrustStore(directory, Durable()).refresh(Bundle(given, MODEL), target, NOW)
-    clock = trust.Clock(int(NOW.timestamp() * 1000), 0, trusted.timestamp_expires_ms)
+    clock = trust.Clock(int(NOW.timestamp() * 1000), 0, trusted.trusted_until_ms)
     order, _, _ = trust.accept(envelope, trusted.director, trust.Floors(), DEVICE, clock)
     assert trusted.target is not None
     trust.check_artifact(order, trusted.target, DEVICE, trusted.floors.min_counter[MODEL])

@@ -7,7 +7,7 @@
 4. The same (epoch, seq) with the same payload resumes; with another it is an error.
 
     floors = Floors(epoch=1, seq=4, time_ms=..., payload_sha256="…")
-    order, raised = accept(envelope, director, floors, device, now_ms=..., build_ms=..., timestamp_expires_ms=...)
+    order, raised = accept(envelope, director, floors, device, now_ms=..., build_ms=..., trusted_until_ms=...)
     check_artifact(order, target, device, min_counter)
 """
 
@@ -63,11 +63,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Clock:
-    """The device's time and how far it may be believed; `now_ms` is None when the clock is known to be wrong."""
+    """The device's time and how far orders may move it; `now_ms` is None when the clock is known to be wrong.
+
+    `trusted_until_ms` is where the trusted metadata end: the earliest end of root, targets and timestamp.
+    """
 
     now_ms: int | None
     build_ms: int
-    timestamp_expires_ms: int
+    trusted_until_ms: int
 
 
 def accept(
@@ -106,8 +109,8 @@ def _enter_epoch(director: Director, floors: Floors) -> Floors:
 
 def _check_time(order: Order, floors: Floors, clock: Clock) -> None:
     floor_ms = max(clock.build_ms, floors.time_ms)
-    if order.iat_ms > clock.timestamp_expires_ms:
-        raise OrderTimeError("the order claims to be younger than the trusted timestamp allows")
+    if order.iat_ms > clock.trusted_until_ms:
+        raise OrderTimeError("the order claims to be younger than the trusted metadata allow")
     if order.iat_ms < floors.time_ms:
         raise OrderTimeError("the order is older than the last accepted one")
     if order.exp_ms <= max(floor_ms, clock.now_ms or 0):

@@ -14,7 +14,7 @@ from tests.protocol.samples import DIRECTOR, KEY, NOW_MS, ORDER
 
 DAY_MS = 86_400_000
 IDENTITY = trust.Identity("dev-1", ORDER.aud.key_sha256, "demo", "raspberry-pi-5")
-CLOCK = trust.Clock(now_ms=NOW_MS + 1000, build_ms=NOW_MS - DAY_MS, timestamp_expires_ms=NOW_MS + 7 * DAY_MS)
+CLOCK = trust.Clock(now_ms=NOW_MS + 1000, build_ms=NOW_MS - DAY_MS, trusted_until_ms=NOW_MS + 7 * DAY_MS)
 FRESH = trust.Floors()
 TARGET = trust.Target(ORDER.target, ORDER.manifest[7:], ORDER.manifest_bytes, ORDER.counter)
 
@@ -84,7 +84,7 @@ def test_audience(change: dict[str, str]) -> None:
         (FRESH, replace(CLOCK, now_ms=ORDER.exp_ms)),
         (FRESH, replace(CLOCK, now_ms=None, build_ms=ORDER.exp_ms)),
         (replace(FRESH, time_ms=NOW_MS + 1), CLOCK),
-        (FRESH, replace(CLOCK, timestamp_expires_ms=NOW_MS - 1)),
+        (FRESH, replace(CLOCK, trusted_until_ms=NOW_MS - 1)),
     ],
     ids=["expired", "expired at build time", "older than the last", "from the future"],
 )

@@ -124,7 +124,7 @@ class Update:
         """The order, and the digest that runs and has succeeded when it was made durable."""
         device = identity.load(self._paths.identity)
         trusted = self._refresh(task, claimed)
-        clock = trust.Clock(_clock_ms(), BUILD_MS, trusted.timestamp_expires_ms)
+        clock = trust.Clock(_clock_ms(), BUILD_MS, trusted.trusted_until_ms)
         order, floors, _ = trust.accept(task.envelope, trusted.director, task.floors, device, clock)
         if order.action == "remove":
             raise RemovalOrderedError(order)

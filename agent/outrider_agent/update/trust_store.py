@@ -51,7 +51,7 @@ class Trusted:
     director: Director
     floors: Floors
     target: Target | None
-    timestamp_expires_ms: int
+    trusted_until_ms: int
     refused: ProtocolError | CannotRefreshError | None = None
 
 
@@ -135,7 +135,7 @@ def _trusted(workflow: Workflow, offered: Bundle | _Kept, target_path: str, flee
         Director.decode(fleet[DIRECTOR_TARGET]),
         Floors.decode(fleet[FLOORS_TARGET]),
         _target(found) if found else None,
-        int(workflow.timestamp_expires.timestamp() * 1000),
+        int(workflow.trusted_until.timestamp() * 1000),
     )
 
 

@@ -103,9 +103,10 @@ class Workflow:
         return bool(self._updater._trusted_set.root.consistent_snapshot)
 
     @property
-    def timestamp_expires(self) -> datetime:
-        """When the timestamp that is trusted now expires; after `refresh`."""
-        return self._updater._trusted_set.timestamp.expires
+    def trusted_until(self) -> datetime:
+        """Where what is trusted now ends; after `refresh`. Root and targets bound what an online key says of time."""
+        trusted = self._updater._trusted_set
+        return min(trusted.root.expires, trusted.targets.expires, trusted.timestamp.expires)
 
     def refresh(self) -> None:
         """Bring the top-level roles up to date; raises `CannotRefreshError`, `TrustExpiredError`, or untrusted."""

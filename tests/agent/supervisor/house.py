@@ -153,6 +153,7 @@ class Trust:
     min_counter: dict[str, int] = field(default_factory=dict)
     targets: dict[str, TargetFile] = field(default_factory=dict)
     expires_s: float = 7 * 24 * 3600
+    ends_s: dict[str, float] = field(default_factory=dict)  # of roles that end at another time
     root_names: tuple[str, ...] = ("root",)
     threshold: int = 1
     reset_time_floor: bool = False
@@ -164,12 +165,16 @@ class Trust:
 
     @property
     def expires(self) -> dt.datetime:
-        moment = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=self.expires_s)
-        return moment.replace(microsecond=0)
+        return self.end("")
+
+    def end(self, role: str) -> dt.datetime:
+        """When a role that is signed now expires."""
+        seconds = self.ends_s.get(role, self.expires_s)
+        return (dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=seconds)).replace(microsecond=0)
 
     def new_root(self) -> None:
         """Sign the next root with the current keys."""
-        root = Root(version=len(self.roots) + 1, expires=self.expires, consistent_snapshot=False)
+        root = Root(version=len(self.roots) + 1, expires=self.end("root"), consistent_snapshot=False)
         for name in self.root_names:
             root.add_key(signing.tuf_key(self.keys[name]), "root")
         root.roles["root"].threshold = self.threshold
@@ -198,13 +203,13 @@ class Trust:
         delegated = DelegatedRole(model, [pipeline.keyid], 1, False, paths=[f"{model}/*/*"])
         top = Targets(
             self.version,
-            expires=self.expires,
+            expires=self.end("targets"),
             targets={name: TargetFile.from_data(name, data, ["sha256"]) for name, data in files.items()},
             delegations=Delegations({pipeline.keyid: pipeline}, {model: delegated}),
         )
         meta = {"targets.json": MetaFile(self.version), f"{model}.json": MetaFile(self.version)}
         snapshot = Snapshot(self.version, expires=self.expires, meta=meta)
-        timestamp = Timestamp(self.version, expires=self.expires, snapshot_meta=MetaFile(self.version))
+        timestamp = Timestamp(self.version, expires=self.end("timestamp"), snapshot_meta=MetaFile(self.version))
         online = TrustOnline(
             len(self.roots),
             signing.sign_role(timestamp, [self.keys["timestamp"]]).decode(),

@@ -19,6 +19,7 @@ from outrider_fleet.pki import csr
 from outrider_fleet.pki.ca import FLEET_NAME, CertificateAuthority
 from outrider_fleet.pki.errors import AuthorityMissingError, RequestRefusedError
 from outrider_fleet.pki.tls import client_context, server_context
+from outrider_fleet.signing.roles import TARGETS_LIFE
 from outrider_protocol.errors import MalformedError
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -55,6 +56,12 @@ def test_device_certificate(ca: CertificateAuthority) -> None:
     left = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
     assert dt.timedelta(days=29.9) < left <= dt.timedelta(days=30)
     assert certificate.verify_directly_issued_by(ca.issuer) is None
+
+
+def test_a_servers_certificate_outlives_targets(ca: CertificateAuthority) -> None:
+    """CLK-6: made now, it ends after targets that are signed now, so no floor that orders can set shuts it out."""
+    leaf = x509.load_pem_x509_certificate(ca.issue_server().certificate_pem)
+    assert leaf.not_valid_after_utc > dt.datetime.now(dt.UTC) + TARGETS_LIFE
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_other_audience(fleet: Fleet, signer: Signer, identity: trust.Identity) 
 
 
 def test_other_times(fleet: Fleet, signer: Signer) -> None:
-    """TRU-6: expired, older than the last accepted, or younger than the timestamp allows: refused."""
+    """TRU-6: expired, older than the last accepted, or younger than the trusted metadata allow: refused."""
     envelope, later = signed(signer, ordered()), now_ms() + 2 * 86_400_000
     for floors, when in (
         (trust.Floors(), trust.Clock(later, 0, later)),

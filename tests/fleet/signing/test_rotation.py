@@ -135,7 +135,7 @@ def test_a_director_s_epochs(fleet: Fleet, signer: Signer) -> None:
 
 def test_a_poisoned_time_floor(fleet: Fleet, signer: Signer) -> None:
     """SGN-37: what a stolen director dated into the future is forgotten with --reset-time-floor, and only then."""
-    poisoned = trust.Floors(epoch=1, seq=2**53 - 1, time_ms=clock().timestamp_expires_ms, payload_sha256="ab" * 32)
+    poisoned = trust.Floors(epoch=1, seq=2**53 - 1, time_ms=clock().trusted_until_ms, payload_sha256="ab" * 32)
     for reset in (False, True):
         director = rotation.rotate_director(fleet.home, fleet.offline, reset_time_floor=reset)
         envelope = signed(signer, order(seq=1, epoch=director.epoch))
