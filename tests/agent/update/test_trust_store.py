@@ -184,7 +184,7 @@ def test_expired_metadata_is_neither_trusted_nor_hostile(house: House) -> None:
 @pytest.mark.parametrize("first", ["root", "targets", "timestamp"])
 def test_what_is_trusted_ends_where_its_first_role_ends(house: House, first: str) -> None:
     """AGT-UPD-3, TRU-6: root, targets or timestamp, whichever ends first, bounds the dates that orders may have."""
-    house.trust.ends_s = {name: 400.0 * DAY_S for name in ("root", "targets", "timestamp")} | {first: 3.0 * DAY_S}
+    house.trust.ends_s = dict.fromkeys(("root", "targets", "timestamp"), 400.0 * DAY_S) | {first: 3.0 * DAY_S}
     house.trust.new_root()
     trusted = house.refresh(house.bundle())
     assert trusted.trusted_until_ms / 1000 == pytest.approx(house.trust.end(first).timestamp(), abs=DAY_S)
