@@ -13,7 +13,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from outrider_agent.supervisor.listeners import listen_unix
+from outrider_agent.supervisor.listeners import OwnSocket
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.orders import Orders
 from outrider_protocol import canonical, limits
@@ -28,25 +28,18 @@ class ImportSocket:
     """Takes imports; tells those who wait."""
 
     def __init__(self, loop: Loop, path: Path, orders: Orders) -> None:
-        self._loop, self._path, self._orders = loop, path, orders
+        self._loop, self._orders = loop, orders
         self._waiting: list[_Visitor] = []
-        self._server = listen_unix(path, mode=0o600)
-        self._server.setblocking(False)
-        loop.watch(self._server, self._accept)
+        self._socket = OwnSocket(loop, path, self._visited, mode=0o600)
         orders.news = self._news
 
     def close(self) -> None:
         """Take no more; those who wait see the end of the connection."""
         for visitor in self._waiting:
             visitor.drop()
-        self._server.close()
-        self._path.unlink(missing_ok=True)
+        self._socket.close()
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._server.accept()
-        except OSError:
-            return
+    def _visited(self, connection: socket.socket) -> None:
         self._waiting = [visitor for visitor in self._waiting if visitor.alive]
         visitor = _Visitor(self._loop, connection, self._orders)
         self._waiting.append(visitor)
@@ -63,7 +56,6 @@ class _Visitor:
     def __init__(self, loop: Loop, connection: socket.socket, orders: Orders) -> None:
         self._loop, self._connection, self._orders = loop, connection, orders
         self._asked, self._envelope, self.alive = b"", b"", True
-        connection.setblocking(False)
         loop.watch(connection, self._readable)
 
     def drop(self) -> None:

@@ -1,4 +1,4 @@
-"""The listening sockets of the local API: made once a model, kept here, inherited by every worker of it.
+"""Listening sockets: the local API's, made once a model and inherited by every worker of it, and the supervisor's own.
 
 1. A swap of workers closes no listening socket: a connection attempt waits in the backlog and is never refused.
 2. The Unix socket is for owner and group (0660); a file of an earlier agent is replaced (`lock` lets one agent run).
@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from outrider_agent.config import Model
 from outrider_agent.control import LISTEN_FD, LISTEN_TCP_FD
 from outrider_agent.errors import ConfigError
+from outrider_agent.supervisor.loop import Loop
 
 BACKLOG: Final = 256
 
@@ -37,6 +39,29 @@ class Listeners:
         self.unix.close()
         if self.tcp is not None:
             self.tcp.close()
+
+
+class OwnSocket:
+    """A Unix socket that the loop watches: each connection goes to `visited`, which does not block."""
+
+    def __init__(self, loop: Loop, path: Path, visited: Callable[[socket.socket], None], mode: int = 0o660) -> None:
+        self._path, self._visited = path, visited
+        self._server = listen_unix(path, mode)
+        self._server.setblocking(False)
+        loop.watch(self._server, self._accept)
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._server.accept()
+        except OSError:
+            return  # who came has gone again
+        connection.setblocking(False)
+        self._visited(connection)
 
 
 def listen(path: Path, model: Model) -> Listeners:
