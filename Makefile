@@ -82,7 +82,7 @@ tuf-conformance: $(READY) ## The public TUF conformance suite against our update
 
 ##@ Figures and pages
 
-bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-audit bench-verify bench-at-rest bench-compiler ## Every figure in docs/benchmarks, measured here
+bench: bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-audit bench-verify bench-at-rest bench-refusals bench-compiler ## Every figure in docs/benchmarks, measured here
 
 bench-local-api: $(READY) ## Added latency of the local API beside FastAPI JSON
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.local_api $(ARGS) | tee bench-out/local-api.md
@@ -107,6 +107,9 @@ bench-verify: $(READY) ## CPU time of one update's verification, and the size of
 
 bench-at-rest: $(READY) ## Load time of a sealed model beside a plain one
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.at_rest $(ARGS) | tee bench-out/at-rest.md
+
+bench-refusals: $(READY) ## How long `outrider-compiler check` takes to refuse a small model
+	@mkdir -p bench-out; $(BIN)/python -m examples.bench.refusals $(ARGS) | tee bench-out/refusals.md
 
 bench-compiler: $(READY) $(PEERS_READY) ## Three nets on the digits beside ONNX Runtime's quantizer, NNCF and ai-edge-quantizer
 	@mkdir -p bench-out; $(BIN)/python -m examples.bench.digits --peers $(PEERS) $(ARGS) | tee bench-out/compiler.md
@@ -153,4 +156,4 @@ $(PEERS_READY): constraints-bench.txt
 	@touch $@
 
 .PHONY: demo test check check-style check-types check-imports check-docs format test-pythons soak tuf-conformance bench \
-	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-audit bench-verify bench-at-rest bench-compiler bench-reliability docs setup setup-litert setup-bench clean help
+	bench-local-api bench-supervisor bench-drift bench-calibration bench-certificates bench-audit bench-verify bench-at-rest bench-refusals bench-compiler bench-reliability docs setup setup-litert setup-bench clean help

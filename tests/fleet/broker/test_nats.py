@@ -37,11 +37,7 @@ def test_retained_state_survives_kill(house: House, client: Callable[..., Client
     house.broker.kill()
     assert until(lambda: house.broker.restarts > restarts)
     house.broker.wait_listening()
-    listening = time.perf_counter()
     assert until(lambda: client("dev-7", tls=tls).connect())
-    outage_s = time.perf_counter() - listening
-    print(f"first connect after the broker listens: {outage_s * 1000:.0f} ms")
-    assert outage_s < 5
     device = client("dev-7", tls=tls)
     assert device.connect()
     assert device.subscribe(topics.all_down("dev-7"))
