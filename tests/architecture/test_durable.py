@@ -18,9 +18,7 @@ FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"}
 # Module → what it touches, and why a power cut may take it.
 ELSEWHERE = {
     "outrider_agent.supervisor.lock": "lock files: empty, and the kernel's hold on them is what counts",
-    "outrider_agent.supervisor.listeners": "sockets",
-    "outrider_agent.supervisor.status_socket": "its socket",
-    "outrider_agent.supervisor.import_socket": "its socket",
+    "outrider_agent.supervisor.listeners": "sockets, the supervisor's own too",
     "outrider_agent.supervisor.process": "the directory of sockets",
     "outrider_agent.update.workflow": "python-tuf's scratch directory",
     "outrider_agent.update.trust_file": "scratch directories of killed runs",
