@@ -18,6 +18,7 @@ import json
 import random
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def retrained(recordings: Sequence[Recording], seed: int, snapshot: Labelled) ->
 
 def read_snapshot(path: Path) -> Labelled:
     """Read a dataset snapshot (SQLite, table `samples`)."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         rows = database.execute("SELECT label, dtype, shape, x FROM samples ORDER BY prediction_id").fetchall()
     windows = [np.frombuffer(x, np.dtype(f"<{dtype}")).reshape(json.loads(shape)) for _, dtype, shape, x in rows]
     classes = [CLASSES.index(label) for label, *_ in rows]

@@ -25,7 +25,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -207,7 +207,7 @@ class Trial:
         return bool(rows) and all(row["ended_ms"] is not None for row in rows)
 
     def _executions(self) -> list[dict[str, Any]]:
-        with sqlite3.connect(f"file:{self.fleet.home / 'fleet.db'}?mode=ro", uri=True, timeout=30) as database:
+        with closing(sqlite3.connect(f"file:{self.fleet.home / 'fleet.db'}?mode=ro", uri=True, timeout=30)) as database:
             database.row_factory = sqlite3.Row
             return [
                 dict(row) for row in database.execute("SELECT * FROM executions WHERE rollout = ?", (self.rollout,))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import pytest
 
 from outrider_fleet.broker.link import BrokerLink, ClientTls
+from tests.database import rows
 from tests.e2e.harness import Device, Fleet, eventually
 
 pytestmark = pytest.mark.e2e
@@ -27,10 +26,8 @@ def test_a_device_is_decommissioned(fleet: Fleet, device: Device) -> None:
     assert popen.returncode == 0
     assert [path.name for path in (device.home / "var").iterdir()] == ["agent.lock"]
     eventually(lambda: fleet.ask("device", "show", device.name)["state"] == "decommissioned", "the server is done")
-    with sqlite3.connect(fleet.home / "fleet.db") as connection:
-        for table in ("predictions", "samples", "windows", "batches"):
-            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
-    connection.close()
+    for table in ("predictions", "samples", "windows", "batches"):
+        assert rows(fleet.home / "fleet.db", f"SELECT count(*) FROM {table}") == [(0,)]
     identity.mkdir(parents=True)
     for name, data in kept.items():  # a thief has a copy
         (identity / name).write_bytes(data)

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,9 @@ def age(fleet: Fleet, device: Device, days: float) -> bytes:
     authority = CertificateAuthority.load(fleet.home / "ca", clock=lambda: now - days * DAY)
     pem = authority.issue_device(request.public_bytes(Encoding.PEM).decode(), device.name)
     (folder / "device.pem").write_text(pem)
-    with sqlite3.connect(fleet.home / "fleet.db") as connection:
+    with closing(sqlite3.connect(fleet.home / "fleet.db")) as connection, connection:
         ends_ms = int((now + (30 - days) * DAY).timestamp() * 1000)
         connection.execute("UPDATE device_keys SET certificate_pem = ?, expires_ms = ?", (pem, ends_ms))
-    connection.close()
     with (device.home / "etc" / "agent.toml").open("a") as config:
         config.write("[supervisor]\nrenew_every_s = 0.5\n")
     return pem.encode()

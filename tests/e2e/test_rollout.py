@@ -1,12 +1,12 @@
 """A release's way to a device, and through every kill on the way."""
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.database import rows
 from tests.e2e.harness import Device, Fleet, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -14,9 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 def rollout_state(fleet: Fleet, identifier: str) -> str:
     """The rollout's state, read from the database as an outsider would."""
-    with sqlite3.connect(f"file:{fleet.home / 'fleet.db'}?mode=ro", uri=True) as database:
-        row = database.execute("SELECT state FROM rollouts WHERE id = ?", (identifier,)).fetchone()
-    return str(row[0])
+    return str(rows(fleet.home / "fleet.db", "SELECT state FROM rollouts WHERE id = ?", identifier)[0][0])
 
 
 def finish(fleet: Fleet, device: Device, identifier: str) -> None:
@@ -85,9 +83,8 @@ def test_server_killed(fleet: Fleet, device: Device, releases: dict[str, Path]) 
     assert len(device.feed(3)) == 3
     fleet.start()
     finish(fleet, device, identifier)
-    with sqlite3.connect(f"file:{fleet.home / 'fleet.db'}?mode=ro", uri=True) as database:
-        ordered = database.execute("SELECT count(*) FROM executions WHERE rollout = ?", (identifier,)).fetchone()[0]
-    assert ordered == 1
+    ordered = rows(fleet.home / "fleet.db", "SELECT count(*) FROM executions WHERE rollout = ?", identifier)
+    assert ordered == [(1,)]
 
 
 def test_broker_away(fleet: Fleet, device: Device) -> None:
@@ -101,9 +98,8 @@ def test_broker_away(fleet: Fleet, device: Device) -> None:
     assert len(identifiers) == 50
 
     def committed() -> bool:
-        with sqlite3.connect(f"file:{fleet.home / 'fleet.db'}?mode=ro", uri=True) as database:
-            rows = database.execute("SELECT device, outbox_id, seq, idx FROM predictions").fetchall()
-        found = ["/".join(map(str, row)) for row in rows]
+        kept = rows(fleet.home / "fleet.db", "SELECT device, outbox_id, seq, idx FROM predictions")
+        found = ["/".join(map(str, row)) for row in kept]
         assert len(found) == len(set(found))
         return identifiers <= set(found)
 

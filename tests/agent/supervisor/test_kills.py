@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 from tests.agent.supervisor.house import until
 from tests.agent.supervisor.world import World
@@ -72,12 +73,11 @@ def test_no_key_is_lost_or_used_twice(world: World) -> None:
 
 def keys_on_the_device(world: World) -> set[tuple[str, int]]:
     """The live keys of an outbox file, as docs/spec/outbox.md says how to read it."""
-    database = sqlite3.connect(world.agent.home / "var" / "outbox.db")
-    gaps = set(database.execute("SELECT stream, seq FROM gap"))
-    last = dict(database.execute("SELECT name, acked FROM stream"))
-    for stream, seq in database.execute("SELECT stream, max(seq) FROM batch GROUP BY stream"):
-        last[stream] = max(last[stream], seq)
-    database.close()
+    with closing(sqlite3.connect(world.agent.home / "var" / "outbox.db")) as database:
+        gaps = set(database.execute("SELECT stream, seq FROM gap"))
+        last = dict(database.execute("SELECT name, acked FROM stream"))
+        for stream, seq in database.execute("SELECT stream, max(seq) FROM batch GROUP BY stream"):
+            last[stream] = max(last[stream], seq)
     return {(stream, seq) for stream, end in last.items() for seq in range(1, end + 1)} - gaps
 
 

@@ -29,6 +29,7 @@ from outrider_fleet.store import audit
 from outrider_protocol import dsse, limits, signing
 from outrider_protocol.audit import HEAD_TYPE, Head
 from outrider_protocol.order import Order
+from tests.database import rows
 from tests.fleet.app.house import ALL, CANARY, House
 
 
@@ -174,12 +175,8 @@ def test_after_kill_9(tmp_path: Path) -> None:
             for _ in range(3 + 5 * turn):
                 told += bool(writer.stdout.readline())
             os.kill(writer.pid, signal.SIGKILL)
-        import sqlite3
-
-        with sqlite3.connect(path) as connection:
-            changes = [row[0] for row in connection.execute("SELECT text FROM maintenance_events ORDER BY id")]
-            entries = [row[0] for row in connection.execute("SELECT object FROM audit ORDER BY id")]
-        connection.close()
+        changes = rows(path, "SELECT text FROM maintenance_events ORDER BY id")
+        entries = rows(path, "SELECT object FROM audit ORDER BY id")
         assert changes == entries
         assert len(entries) >= told
         told = len(entries)

@@ -6,7 +6,6 @@ Rules: docs/spec/rollout.md, api.md, ingest.md.
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import Any
 
 import pytest
@@ -31,6 +30,7 @@ from outrider_fleet.errors import (
     UnknownError,
 )
 from outrider_protocol.errors import MalformedError
+from tests.database import rows
 from tests.fleet.app.house import ALL, House
 
 MOVED = [f"watch-{n}" for n in range(1, 5)]
@@ -163,11 +163,7 @@ def test_snapshot_holds_training_labels_only(running: House) -> None:
     drifted_fleet(running)
     row = snapshots.create(running.fleet, "har", "operator:test")
     path = snapshots.file_of(running.fleet, row["digest"])
-    with sqlite3.connect(path) as file:
-        found = file.execute(
-            "SELECT prediction_id, label, klass, source, dtype, shape, length(x) FROM samples"
-        ).fetchall()
-    file.close()
+    found = rows(path, "SELECT prediction_id, label, klass, source, dtype, shape, length(x) FROM samples")
     assert len(found) == 8
     assert {source.split("/")[0] for _, _, _, source, *_ in found} == set(MOVED[:2])
     assert {tuple(item[1:3]) + tuple(item[4:]) for item in found} == {("run", 2, "f4", "[2, 2]", 16)}

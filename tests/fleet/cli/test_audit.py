@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from outrider_fleet.app.seal import Seal
 from outrider_fleet.cli import main
 from outrider_fleet.server.initialise import cli_user
+from tests.database import rows
 from tests.fleet.cli.shell import Shell
 
 
@@ -117,12 +118,7 @@ def test_ceremonies_name_the_user(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
     result = runner.invoke(main, ["--home", home, "audit", "verify", "--json"])
     assert json.loads(result.stdout)["whole"]
-    import sqlite3
-
-    with sqlite3.connect(tmp_path / "home" / "fleet.db") as connection:
-        rows = connection.execute("SELECT actor, action, object FROM audit ORDER BY id").fetchall()
-    connection.close()
-    assert rows == [
+    assert rows(tmp_path / "home" / "fleet.db", "SELECT actor, action, object FROM audit ORDER BY id") == [
         (cli_user(), "token.create", "operator:local"),
         (cli_user(), "token.create", "runner:local"),
         (cli_user(), "trust.delegate", "har"),

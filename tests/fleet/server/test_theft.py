@@ -16,6 +16,7 @@ from outrider_fleet.app import create_rollout, labels, policies, tokens
 from outrider_fleet.app.create_rollout import Wanted
 from outrider_fleet.signing import ceremony
 from outrider_fleet.store import counters
+from tests.database import rows
 from tests.fleet.app.house import ALL, House, make_release
 from tests.fleet.server.test_up import Up, eventually
 
@@ -227,14 +228,9 @@ def test_killed_and_whole(town: Town) -> None:
     result = CliRunner().invoke(main, ["--home", str(town.house.home.path), "audit", "verify", "--json"])
     said = json.loads(result.stdout)
     assert (said["whole"], said["unsigned"]) == (True, 0)
-    created = [row for row in town_rows(town) if row[0] == "rollout.create"]
+    created = [
+        row
+        for row in rows(town.house.home.database, "SELECT action, object FROM audit ORDER BY id")
+        if row[0] == "rollout.create"
+    ]
     assert len(created) == 6
-
-
-def town_rows(town: Town) -> list[tuple[str, str]]:
-    import sqlite3
-
-    with sqlite3.connect(town.house.home.database) as connection:
-        rows = connection.execute("SELECT action, object FROM audit ORDER BY id").fetchall()
-    connection.close()
-    return rows

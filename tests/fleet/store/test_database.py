@@ -6,6 +6,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -133,9 +134,8 @@ def test_newer_database_is_refused(tmp_path: Path) -> None:
     """STO-7: a database that this server does not know is left alone."""
     path = tmp_path / "fleet.db"
     open_database(f"sqlite:///{path}").close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
     with pytest.raises(StoreTooNewError):
         open_database(f"sqlite:///{path}")
 
