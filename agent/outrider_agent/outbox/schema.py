@@ -65,7 +65,7 @@ def _open(path: Path, new_id: Callable[[], str], first_seq: int) -> sqlite3.Conn
         if fresh or not _has_tables(database):
             _create(database, new_id(), first_seq)
         _check(database, path)
-    except sqlite3.OperationalError:
+    except (sqlite3.OperationalError, OutboxDamagedError):
         database.close()
         raise
     except sqlite3.DatabaseError as error:
