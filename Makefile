@@ -70,7 +70,7 @@ format: $(READY) ## Put every file into its one form
 	@$(BIN)/ruff check --quiet --fix --exit-zero .
 	@$(BIN)/ruff format .
 
-test-pythons: ## protocol, profiles and agent under Python 3.10 and 3.13, where those are found
+test-pythons: ## protocol, profiles and agent under Python 3.10 and 3.13, the server under 3.13, where those are found
 	@.ci/test-pythons 3.10 3.13
 
 soak: $(READY) ## Break each claim of the demo for real; each must end in failure at its own number
