@@ -77,7 +77,23 @@ def test_a_chart_of_alarms_goes_up_and_down() -> None:
         {"at_ms": ago(9), "device": "a", "phase": "alarm"},
     ]
     chart = alarm_chart(events, [{"cleared_ms": ago(2), "device": "b"}], 8, NOW_MS)
-    assert "now 1, at most 2, of 8 watched" in chart.label
+    assert "now 1, at most 2, of 8" in chart.label
+
+
+def drift_event(device: str, phase: str, window: int) -> dict[str, Any]:
+    """A row of `queries.drift_events`."""
+    at_ms = ago(9 if phase == "alarm" else 3)
+    said = {"device": device, "model": "har", "digest": "sha256:00", "phase": phase, "window_index": window}
+    return {**said, "score": 2113.4, "baseline_n": 115, "estimated_accuracy": 0.4, "top": [], "at_ms": at_ms}
+
+
+def test_beginnings_of_a_baseline_do_not_crowd_out_alarms() -> None:
+    """WEB-PAG-9: after a release every device begins anew; the model's list keeps the alarms before it."""
+    begun = [drift_event(f"dev-{n}", "rebaselining", 0) for n in range(20)]
+    history = {"har": ([*begun, drift_event("dev-1", "alarm", 141)], [])}
+    (view,) = model_views([drift_count("rebaselining", 20)], {}, {}, history, NOW_MS)
+    assert [(event.device.text, event.begins) for event in view.events] == [("dev-1", False)]
+    assert view.alarms.label.endswith("now 0, at most 1, of 20")
 
 
 @given(st.lists(st.tuples(st.integers(-(2**40), 2**60), st.floats(0, 1e6)), max_size=30), st.floats(0, 1e6))
@@ -115,10 +131,11 @@ def test_any_time_can_be_said(at_ms: int, now_ms: int) -> None:
 
 def test_lineage_ends_where_it_meets_itself() -> None:
     """WEB-PAG-10: a loop is shown once around."""
-    after = {"a": ["b"], "b": ["a", "c"], "c": []}
+    after = {"a": ["b", "c"], "b": ["a", "c"], "c": []}
     root = lineage.tree("run", "a", lambda _, name: [{"kind": "run", "id": other} for other in after[name]])
     again, leaf = root.branches[0].branches
     assert (again.seen, again.branches, leaf.name) == (True, [], "c")
+    assert not leaf.seen  # there is nothing of it to be seen elsewhere
 
 
 def test_lineage_is_bounded() -> None:

@@ -21,6 +21,7 @@ class DriftEventView:
     model: str
     digest: str
     phase: Badge
+    begins: bool
     score: str
     estimated: str
     baseline: str
@@ -86,6 +87,8 @@ def _model_view(
     watched = sum(row["n"] for row in counts if row["phase"] in _OPINION)
     phases = _phases(counts)
     events, cleared = history
+    devices = sum(row["n"] for row in counts)
+    told = [row for row in events if not _begins(row)]
     estimates = [row for row in reversed(events) if row["estimated_accuracy"] is not None]
     return ModelDriftView(
         model=plain(model, 64),
@@ -97,10 +100,10 @@ def _model_view(
         autonomy=plain(autonomy.get(model, "propose"), 20),
         phases=phases,
         bar=charts.bar([(n, phase.tone) for phase, n in phases], sum(n for _, n in phases)),
-        alarms=alarm_chart(events, cleared, max(watched, 1), now_ms),
+        alarms=alarm_chart(events, cleared, devices, now_ms),
         accuracy=_estimate_dots(estimates, events, now_ms),
         accuracy_label=_estimate_label(estimates),
-        events=tuple(event_view(row, now_ms) for row in events[:8]),
+        events=tuple(event_view(row, now_ms) for row in told[:8]),
     )
 
 
@@ -118,7 +121,7 @@ def _mean_estimate(counts: Iterable[Row]) -> float | None:
     return sum(row["estimated_sum"] for row in rows) / n if n else None
 
 
-def alarm_chart(events: Sequence[Row], cleared: Iterable[Row], watched: int, now_ms: int) -> Chart:
+def alarm_chart(events: Sequence[Row], cleared: Iterable[Row], devices: int, now_ms: int) -> Chart:
     """Drifted devices over time: an event of phase `alarm` adds its device, a later clearing takes it away."""
     alarms = [(row["at_ms"], row["device"], row["phase"] == "alarm") for row in events]
     changes = sorted([*alarms, *((row["cleared_ms"], row["device"], False) for row in cleared)])
@@ -127,15 +130,15 @@ def alarm_chart(events: Sequence[Row], cleared: Iterable[Row], watched: int, now
     for at_ms, device, alarmed in changes:
         standing = standing | {device} if alarmed else standing - {device}
         points.append((float(at_ms), float(len(standing))))
-    top = max([float(watched), *(value for _, value in points)])
-    return charts.steps(points, until=now_ms, top=top, label=_alarm_label(points, watched))
+    top = max([float(devices), *(value for _, value in points)])
+    return charts.steps(points, until=now_ms, top=top, label=_alarm_label(points, devices))
 
 
-def _alarm_label(points: Sequence[tuple[float, float]], watched: int) -> str:
+def _alarm_label(points: Sequence[tuple[float, float]], devices: int) -> str:
     if not points:
         return "no drift event yet"
     most = max(value for _, value in points)
-    return f"devices not cleared since their alarm: now {points[-1][1]:.0f}, at most {most:.0f}, of {watched} watched"
+    return f"devices not cleared since their alarm: now {points[-1][1]:.0f}, at most {most:.0f}, of {devices}"
 
 
 def _estimate_dots(estimates: Sequence[Row], events: Sequence[Row], now_ms: int) -> tuple[charts.Dot, ...]:
@@ -160,12 +163,18 @@ def event_view(row: Row, now_ms: int) -> DriftEventView:
         model=plain(row["model"], 64),
         digest=short(row["digest"]),
         phase=badge(row["phase"]),
+        begins=_begins(row),
         score=f"{row['score']:.4g}",
         estimated=decimal(row["estimated_accuracy"]),
         baseline=f"window {row['window_index']}, baseline of {row['baseline_n']}",
         top=_top(row["top"]),
         at=moment(row["at_ms"], now_ms),
     )
+
+
+def _begins(row: Row) -> bool:
+    """A new release has begun its baseline: no evidence yet."""
+    return bool(row["phase"] == "rebaselining" and row["window_index"] == 0)
 
 
 def _top(top: Any) -> str:

@@ -1,7 +1,7 @@
 """Lineage of one thing: a tree of what it was made from, and one of what was made from it.
 
 1. The walk is bounded: at most `MOST` nodes and `DEEPEST` steps; what was cut off says so (`cut`).
-2. A node that was shown already is shown again without its own branches (`seen`): loops end.
+2. A node that was shown already is shown again without its own branches: loops end. `seen` says that it has some.
 """
 
 from collections import deque
@@ -52,7 +52,7 @@ def node(kind: str, name: str) -> Node:
 def tree(kind: str, name: str, neighbours: Neighbours) -> Node:
     """Walk breadth first from (kind, name); `neighbours` gives rows with `kind` and `id`."""
     root = node(kind, name)
-    known, count = {(kind, name)}, 1
+    known, again, count = {(kind, name): root}, list[tuple[Node, Node]](), 1
     waiting = deque([(root, kind, name, 0)])
     while waiting:
         parent, of_kind, of_name, depth = waiting.popleft()
@@ -62,10 +62,13 @@ def tree(kind: str, name: str, neighbours: Neighbours) -> Node:
                 break
             key = (row["kind"], row["id"])
             child = node(*key)
-            child.seen = key in known
             parent.branches.append(child)
             count += 1
-            if not child.seen:
-                known.add(key)
+            if key in known:
+                again.append((child, known[key]))
+            else:
+                known[key] = child
                 waiting.append((child, *key, depth + 1))
+    for child, first in again:
+        child.seen = bool(first.branches)
     return root
