@@ -230,6 +230,15 @@ def test_bad_one_takes_no_others_along(watched: House, monkeypatch: pytest.Monke
     assert acked(watched)[-1] == 1
 
 
+@pytest.mark.parametrize("confidence", [float("nan"), float("inf")])
+def test_no_number_blocks_nobody(watched: House, confidence: float) -> None:
+    """ING-6: a model that answers NaN must not keep its device from ever being acknowledged again."""
+    watched.predict("watch-1", DIGEST, [0, 1], confidence)
+    watched.predict("watch-1", DIGEST, [0, 1])
+    assert [row["kind"] for row in watched.rows("SELECT kind FROM batches ORDER BY seq")] == ["refused", "predictions"]
+    assert acked(watched) == [1, 2]
+
+
 def test_numbers_without_end_block_nobody(watched: House) -> None:
     """ING-6 and ING-10: JSON has numbers that no column and no float holds; what they say counts as not said."""
     pump = Ingest(watched.fleet)
