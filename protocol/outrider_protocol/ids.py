@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from outrider_protocol import limits
 from outrider_protocol.errors import MalformedError
 
 SHARDS: Final = 64
@@ -27,6 +28,7 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _RESERVED: Final = frozenset({"online", "roots", "root", "targets", "snapshot", "timestamp", "fleet"})
 _OUTBOX = re.compile(r"[0-9a-f]{16}")
+_DIGITS: Final = len(str(limits.SEQ_MAX))
 
 
 def _checked(pattern: re.Pattern[str], what: str, value: str) -> str:
@@ -103,8 +105,10 @@ class PredictionId:
     def parse(cls, text: str) -> PredictionId:
         """Read the written form; `MalformedError` if it is none."""
         parts = text.split("/")
-        if len(parts) != 4 or not (
-            parts[2].isascii() and parts[2].isdigit() and parts[3].isascii() and parts[3].isdigit()
-        ):
+        if len(parts) != 4 or not (_is_number(parts[2]) and _is_number(parts[3])):
             raise MalformedError(f"{text[:120]!r} is not a prediction id (device/outbox/seq/index)")
         return cls(device_id(parts[0]), outbox_id(parts[1]), int(parts[2]), int(parts[3]))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= limits.SEQ_MAX

@@ -1,9 +1,10 @@
 """The applications: routes, limits, allowed hosts, errors in one form. Devices have a door of their own."""
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from outrider_fleet.api import audit, devices, failures, joining, releases, rollouts, stream, tokens, training
+from outrider_fleet.api.access import may_read
 from outrider_fleet.api.limits import BoundedBodies
 from outrider_fleet.api.services import Services
 from outrider_fleet.web import pages
@@ -23,7 +24,8 @@ def create(services: Services) -> FastAPI:
     app.state.services = services
     for module in (joining, devices, releases, rollouts, training, audit, tokens, stream):
         app.include_router(module.router, prefix=PREFIX)
-    app.include_router(pages.router(services.fleet.database.engine, services.fleet.config.name))
+    shown = pages.router(services.fleet.database.engine, services.fleet.config.name)
+    app.include_router(shown, dependencies=[Depends(may_read)])  # [API-6] they tell what the API tells
     failures.install(app)
     app.add_middleware(BoundedBodies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(services.fleet.config.api.allowed_hosts))

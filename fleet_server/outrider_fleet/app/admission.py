@@ -1,7 +1,7 @@
 """Who may connect to the broker: asked at each connect, and when a device is revoked."""
 
 from outrider_fleet.app.fleet import Fleet
-from outrider_fleet.errors import UnknownError
+from outrider_fleet.errors import ConflictError, UnknownError
 from outrider_fleet.pki.revocation import Revoked, serial_of
 from outrider_fleet.store import devices
 
@@ -26,10 +26,13 @@ def revoked(fleet: Fleet) -> list[Revoked]:
 
 
 def revoke(fleet: Fleet, device: str, actor: str) -> None:
-    """Refuse a device from now on; the caller ends its live session. Raises `UnknownError`."""
+    """Refuse a device from now on; the caller ends its live session. Raises `UnknownError` or `ConflictError`."""
     with fleet.change() as change:
-        if devices.get(change.connection, device) is None:
+        row = devices.get(change.connection, device)
+        if row is None:
             raise UnknownError(f"device {device}")
+        if row["state"] in ("erasing", "decommissioned"):  # [ERA-5]
+            raise ConflictError(f"{device} is {row['state']}: nobody is let in under this name")
         devices.update(change.connection, device, {"state": "revoked", "online": 0})
         devices.revoke_keys(change.connection, device, change.now_ms)
         change.audit(actor, "device.revoke", device)

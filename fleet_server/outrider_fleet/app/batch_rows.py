@@ -1,6 +1,6 @@
 """Rows of the telemetry batches: what the columns of each kind say. Pure.
 
-1. Columns of one batch have the same length; a sample names a prediction of the same device.
+1. Columns of one batch have the same length; a sample names a prediction of the same device; a confidence is a number.
 2. Values are little-endian.
 """
 
@@ -25,6 +25,8 @@ def predictions(device: str, batch: Batch) -> Rows:
     confidence = _values(batch, "confidence", "f4")
     if not len(at_ms) == len(klass) == len(confidence):
         raise MalformedError("predictions: columns of different lengths")
+    if not all(map(math.isfinite, confidence)):
+        raise MalformedError("predictions: a confidence is no number")
     key = {"device": device, "outbox_id": batch.outbox_id, "seq": batch.seq, "digest": digest}
     listed = zip(at_ms, klass, confidence, strict=True)
     return [

@@ -40,10 +40,11 @@ def begin(fleet: Fleet, device: str, actor: str, *, wait: bool = True) -> str:
             raise ConflictError(f"{device} is decommissioned already")
         artifact = _any_artifact(change, device) if row["state"] in devices.CONNECTING and wait else None
         change.audit(actor, "device.decommission", device, {"waits": artifact is not None})
-        devices.update(change.connection, device, {"state": "decommissioning"})
+        state = "erasing" if artifact is None else "decommissioning"  # an erasure is finished by `step` in any case
+        devices.update(change.connection, device, {"state": state})
         change.touch("devices")
         if artifact is None:
-            return "erasing"
+            return state
         if row["state"] == "enrolled":
             _order(fleet, change, device, artifact)
     return "decommissioning"
@@ -91,10 +92,12 @@ def finish(fleet: Fleet, device: str, actor: str, end_sessions: EndSessions) -> 
         devices.update(change.connection, device, {"state": "erasing"})
         change.touch("devices", "predictions", "drift", "snapshots", "labels")
     ended = end_sessions(device)
+    told = {"rows": deleted.rows, "marked": marked, "sessions_ended": ended}
     with fleet.change() as change:
-        devices.update(change.connection, device, {"state": "decommissioned"})
-        orders.withdraw(change, device)
-        change.publish(topics.presence(device), b"", retain=True)
-        told = {"rows": deleted.rows, "marked": marked, "sessions_ended": ended}
-        change.audit(actor, "device.erased", device, told)
+        row = devices.get(change.connection, device)
+        if row is not None and row["state"] == "erasing":  # else somebody was quicker
+            devices.update(change.connection, device, {"state": "decommissioned"})
+            orders.withdraw(change, device)
+            change.publish(topics.presence(device), b"", retain=True)
+            change.audit(actor, "device.erased", device, told)
     return told

@@ -62,6 +62,8 @@ def _use_token(change: Change, request: EnrolRequest) -> None:
 
 def _check_present(change: Change, device: str, token: Row) -> None:
     present = devices.get(change.connection, device)
+    if present is not None and present["state"] == "erasing":  # [ERA-5]
+        raise ConflictError(f"{device} is being erased: try again when that is done")
     if present is not None and present["state"] in devices.CONNECTING and token["device"] != device:
         raise ConflictError(f"{device} is enrolled already; a token made for it (--device {device}) may replace it")
 

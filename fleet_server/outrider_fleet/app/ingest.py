@@ -3,7 +3,8 @@
 1. At most `batch` messages are committed at once; whatever waits meanwhile goes into the next transaction.
 2. Rows and their effects (an execution's state, a rollout's step, its orders) are in the same transaction as the key.
 3. Acks leave after the commit. A duplicate changes nothing and is acknowledged again.
-4. If a group fails, its messages are committed one by one: a single bad one takes no others along.
+4. If a group fails, its messages are committed one by one: a single bad one takes no others along, and none ends
+   ingest, whatever is wrong with it.
 5. Devices that may not connect are ignored.
 """
 
@@ -185,6 +186,10 @@ class Ingest:
             _log.warning("dropped a message on %s: %s", topic, error)
             self.counts.dropped += 1
             return []
+        except Exception:  # noqa: BLE001 - one message must not end ingest for the fleet
+            _log.exception("dropped a message on %s", topic)
+            self.counts.dropped += 1
+            return []
         return [] if message is None else [message]
 
     def _commit(self, messages: list[Incoming]) -> None:
@@ -192,8 +197,8 @@ class Ingest:
         try:
             commit(self._fleet, messages)
             self.counts.transactions += 1
-        except (FleetError, ProtocolError, SQLAlchemyError) as error:
-            _log.warning("a group of %d messages failed, each alone now: %s", len(messages), error)
+        except Exception:  # noqa: BLE001 - one message must not end ingest for the fleet
+            _log.warning("a group of %d messages failed, each alone now", len(messages), exc_info=True)
             self._commit_each(messages)
 
     def _commit_each(self, messages: list[Incoming]) -> None:
@@ -204,3 +209,6 @@ class Ingest:
             except (FleetError, ProtocolError, SQLAlchemyError) as error:
                 self.counts.failed += 1
                 _log.error("a message of %s was not committed: %s: %s", message.device, type(error).__name__, error)
+            except Exception:  # noqa: BLE001 - one message must not end ingest for the fleet
+                self.counts.failed += 1
+                _log.exception("a message of %s was not committed", message.device)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from outrider_fleet.domain.drift_policy import numbers
 from outrider_fleet.domain.gates import wilson
+from outrider_fleet.errors import InvalidRequestError
 
 MIN_PEERS: Final = 3
 # Two-sided 1 % points of Student's t for 2..30 degrees of freedom (Abramowitz & Stegun, table 26.10).
@@ -70,7 +71,10 @@ class LabelledCheck:
     @classmethod
     def parse(cls, value: Mapping[str, Any]) -> "LabelledCheck":
         """Read the JSON form; raises `InvalidRequestError`."""
-        return cls(**numbers(cls, value, "labelled_check"))
+        check = cls(**numbers(cls, value, "labelled_check"))
+        if not 0 < check.confidence < 1 or check.min_labels < 1:
+            raise InvalidRequestError("labelled_check: confidence lies strictly within 0..1, min_labels is at least 1")
+        return check
 
 
 @dataclass(frozen=True)

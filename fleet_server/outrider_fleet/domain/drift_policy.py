@@ -16,9 +16,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum, unique
-from typing import Any
+from typing import Any, Final
 
 from outrider_fleet.errors import InvalidRequestError
+from outrider_protocol import limits
+
+_RATIOS: Final = frozenset({"min_share", "min_accuracy", "confidence"})
 
 
 @unique
@@ -52,14 +55,15 @@ class DriftPolicy:
 
 
 def numbers(kind: type[Any], value: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The fields of a dataclass of non-negative numbers; raises `InvalidRequestError`."""
+    """The fields of a dataclass of non-negative numbers, ratios within 0..1; raises `InvalidRequestError`."""
     known = {field.name: field.type for field in fields(kind)}
     for name, number in value.items():
         whole = known.get(name) is int
         if name not in known or isinstance(number, bool) or not isinstance(number, int if whole else int | float):
             raise InvalidRequestError(f"{what}.{name[:40]}: unknown, or not a number")
-        if number < 0:
-            raise InvalidRequestError(f"{what}.{name}: negative")
+        highest = 1 if name in _RATIOS else limits.SEQ_MAX
+        if not 0 <= number <= highest:
+            raise InvalidRequestError(f"{what}.{name}: {number!r:.40} is not within 0..{highest}")
     return dict(value)
 
 

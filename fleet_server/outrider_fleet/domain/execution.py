@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from outrider_protocol import limits
 from outrider_protocol.execution import ENDS, FAILURES, State, may_follow
 
 SERVER_ENDS: Final = frozenset({State.TIMED_OUT, State.CANCELED})
@@ -61,9 +62,8 @@ def _proven(proof: Proof | None, digest: str | None) -> bool:
 
 
 def read_report(state: State, detail: Mapping[str, Any]) -> Report:
-    """Read the detail of an execution event; what is absent or of a wrong type counts as not said."""
+    """Read the detail of an execution event; what is absent, of a wrong type or out of range counts as not said."""
     shadow, attest = _inner(detail, "shadow"), _inner(detail, "attest")
-    latency = detail.get("latency_us")
     return Report(
         state,
         _proof(attest),
@@ -72,7 +72,7 @@ def read_report(state: State, detail: Mapping[str, Any]) -> Report:
         shadow.get("drifted") is True,
         _words(detail.get("error") or detail.get("reason")) if state in FAILURES else None,
         _words(detail.get("hint")) if state in FAILURES else None,
-        float(latency) if isinstance(latency, int | float) and not isinstance(latency, bool) else None,
+        _figure(detail.get("latency_us")),
     )
 
 
@@ -87,7 +87,16 @@ def _inner(detail: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and _in_range(value) else 0
+
+
+def _figure(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and _in_range(value) else None
+
+
+def _in_range(value: float) -> bool:
+    """Whether every reader and every column can hold it: JSON knows numbers of any length."""
+    return not isinstance(value, bool) and 0 <= value <= limits.SEQ_MAX
 
 
 def _words(value: object) -> str | None:

@@ -8,6 +8,7 @@
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final, Protocol
 
@@ -67,7 +68,7 @@ class Parts:
         )
         self.warmer = Warmer(self.link)
         self._periodic = [
-            Periodic("engine", fleet.config.engine.tick_s, self._tick),
+            Periodic("engine", fleet.config.engine.tick_s, *self._engine()),
             Periodic("distribution", DISTRIBUTION_S, self.distribution.step),
             Periodic("revocations", REVOCATIONS_S, self.gate.refresh),
             Periodic("seal", SEAL_S, self.seal.step),
@@ -124,11 +125,13 @@ class Parts:
         if connected:
             self.distribution.again()
 
-    def _tick(self) -> None:
-        rollouts.tick(self.fleet)
-        clear_devices.step(self.fleet)
-        close_loop.step(self.fleet)
-        decommission.step(self.fleet, self.gate.revoke)
+    def _engine(self) -> tuple[Callable[[], object], ...]:
+        return (
+            lambda: rollouts.tick(self.fleet),
+            lambda: clear_devices.step(self.fleet),
+            lambda: close_loop.step(self.fleet),
+            lambda: decommission.step(self.fleet, self.gate.revoke),
+        )
 
     def _choose_warm(self) -> None:
         """Keep the artifacts of running rollouts warm, and no others."""

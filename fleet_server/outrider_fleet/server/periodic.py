@@ -1,7 +1,8 @@
 """Work that time asks for, in a thread of its own, until it is stopped.
 
-1. A failure is logged and tried again at the next turn: the database holds all state.
-2. `wake` makes the next turn come at once.
+1. A failure is logged and tried again at the next turn, whatever it is: the database holds all state.
+2. Works that share a turn do not depend on each other: one that fails keeps none of the others from its own.
+3. `wake` makes the next turn come at once.
 """
 
 import logging
@@ -18,10 +19,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Periodic:
-    """Calls `work` every `interval_s` seconds."""
+    """Calls each of `works` every `interval_s` seconds."""
 
-    def __init__(self, name: str, interval_s: float, work: Callable[[], None]) -> None:
-        self._name, self._interval_s, self._work = name, interval_s, work
+    def __init__(self, name: str, interval_s: float, *works: Callable[[], object]) -> None:
+        self._name, self._interval_s, self._works = name, interval_s, works
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -41,9 +42,15 @@ class Periodic:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self._work()
-            except (FleetError, ProtocolError, SQLAlchemyError, OSError) as error:
-                _log.warning("%s: %s: %s", self._name, type(error).__name__, error)
+            for work in self._works:
+                self._do(work)
             self._wake.wait(self._interval_s)
             self._wake.clear()
+
+    def _do(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except (FleetError, ProtocolError, SQLAlchemyError, OSError) as error:
+            _log.warning("%s: %s: %s", self._name, type(error).__name__, error)
+        except Exception:  # noqa: BLE001 - what nobody thought of must not end the work for good
+            _log.exception("%s", self._name)

@@ -103,6 +103,18 @@ def test_reading_from_elsewhere(ask: Ask, house: House) -> None:
 
 
 @pytest.mark.parametrize(
+    "page", ["/", "/devices", "/devices/watch-1", "/fragments/devices", "/lineage/release/har/1.0"]
+)
+def test_pages_are_reading_too(ask: Ask, house: House, page: str) -> None:
+    """API-6: what the pages show needs what the API needs for it."""
+    assert ask().get(page).status_code == 200
+    assert ask(address="10.0.0.9").get(page).status_code == 401
+    house.fleet.config = replace(house.fleet.config, api=replace(house.fleet.config.api, anonymous_read=False))
+    assert ask().get(page).status_code == 401
+    assert ask("viewer").get(page).status_code == 200
+
+
+@pytest.mark.parametrize(
     ("method", "path", "body", "status", "error"),
     [
         ("GET", "/devices/nobody", None, 404, "UnknownError"),

@@ -165,6 +165,36 @@ def test_an_interrupted_erasure_is_finished(house: House, ended: list[str]) -> N
     assert house.value("SELECT state FROM devices WHERE device = 'watch-1'") == "decommissioned"
 
 
+def test_an_erasure_at_once_survives_the_server(house: House, ended: list[str]) -> None:
+    """ERA-4 and ERA-5: a server that was killed after the order to erase at once does it when it is back."""
+    decommission.begin(house.fleet, "watch-1", "operator:anna", wait=False)
+    assert not admission.admit(house.fleet, "watch-1")
+    house.restart()
+    finish(house, ended)
+    assert house.value("SELECT state FROM devices WHERE device = 'watch-1'") == "decommissioned"
+    assert set(counts(house, "watch-1").values()) == {0}
+
+
+def test_nothing_comes_between_an_erasure_and_its_end(house: House, ended: list[str]) -> None:
+    """ERA-5: meanwhile the name can neither be enrolled nor revoked, which would leave the rest undone; who is slower
+    at the end writes nothing.
+    """
+    decommission.begin(house.fleet, "watch-1", "operator:anna", wait=False)
+    for token in (tokens.create(house.fleet, "device", "", device=bound) for bound in (None, "watch-1")):
+        with pytest.raises(ConflictError, match="being erased"):
+            enrol.enrol(house.fleet, EnrolRequest(token, "watch-1", "x86-64", csr()))
+    with pytest.raises(ConflictError):
+        admission.revoke(house.fleet, "watch-1", "operator:anna")
+
+    def slow(_device: str) -> int:
+        finish(house, ended)
+        return 0
+
+    decommission.finish(house.fleet, "watch-1", "operator:anna", slow)
+    assert house.value("SELECT state FROM devices WHERE device = 'watch-1'") == "decommissioned"
+    assert house.value("SELECT count(*) FROM audit WHERE action = 'device.erased'") == 1
+
+
 def test_it_may_come_back_as_a_stranger(house: House, ended: list[str]) -> None:
     """ERA-2: a device of the same name that enrols later has another pseudonym, and orders above the old ones."""
     before = house.value("SELECT pseudonym FROM devices WHERE device = 'watch-1'")

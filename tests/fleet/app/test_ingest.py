@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from outrider_fleet.app import ingest
 from outrider_fleet.app.fleet import Change
 from outrider_fleet.app.ingest import Ingest
+from outrider_fleet.domain import execution
 from outrider_protocol import telemetry, topics
-from outrider_protocol.messages import Event, Presence
+from outrider_protocol.execution import State
+from outrider_protocol.messages import Event, ExecutionReport, Presence
 from tests.fleet.app.house import OUTBOX, House
 
 DIGEST = "sha256:" + "ab" * 32
@@ -226,6 +228,52 @@ def test_bad_one_takes_no_others_along(watched: House, monkeypatch: pytest.Monke
     assert pump.counts.failed == 1
     assert [row["seq"] for row in watched.rows("SELECT seq FROM batches ORDER BY seq")] == [1, 3]
     assert acked(watched)[-1] == 1
+
+
+@pytest.mark.parametrize("confidence", [float("nan"), float("inf")])
+def test_no_number_blocks_nobody(watched: House, confidence: float) -> None:
+    """ING-6: a model that answers NaN must not keep its device from ever being acknowledged again."""
+    watched.predict("watch-1", DIGEST, [0, 1], confidence)
+    watched.predict("watch-1", DIGEST, [0, 1])
+    assert [row["kind"] for row in watched.rows("SELECT kind FROM batches ORDER BY seq")] == ["refused", "predictions"]
+    assert acked(watched) == [1, 2]
+
+
+def test_numbers_without_end_block_nobody(watched: House) -> None:
+    """ING-6 and ING-10: JSON has numbers that no column and no float holds; what they say counts as not said."""
+    pump = Ingest(watched.fleet)
+    detail = {"attest": {"digest": DIGEST, "answered": 2**70}, "shadow": {"n": 2**64}, "latency_us": 10**400}
+    said = ExecutionReport(1, 1, "har", "1.0", DIGEST, "rolled_back", detail)
+    event = telemetry.event_body(Event("execution", 1, clock_ok=True, body=said.body()))
+    named = f"watch-1/{OUTBOX}/{'9' * 5000}/0"
+    meta = {"model": "har", "version": "1", "digest": DIGEST, "shape": [2], "prediction_ids": [named]}
+    samples = telemetry.encode_body("samples", meta, {"x": ("f4", bytes(8))})
+    pump.put(topics.event("watch-1"), telemetry.wrap(OUTBOX, "event", 1, 0, event))
+    pump.put(topics.bulk("watch-1"), telemetry.wrap(OUTBOX, "bulk", 1, 0, samples))
+    pump.put(topics.bulk("watch-2"), telemetry.wrap(OUTBOX, "bulk", 1, 0, BODY))
+    pump.start()
+    pump.stop()
+    assert acked(watched, "event") == [1]
+    assert acked(watched) == [1]
+    assert [ack.seq for ack in watched.broker.acks("watch-2")] == [1]
+    assert execution.read_report(State.ROLLED_BACK, detail).latency_us is None
+
+
+def test_nothing_ends_ingest(watched: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ING-10: an error that nobody thought of costs its own message alone, and the thread goes on."""
+    from outrider_fleet.app import device_events
+
+    def failing(*_: object) -> None:
+        raise OverflowError("planted")
+
+    monkeypatch.setattr(device_events, "presence", failing)
+    pump = Ingest(watched.fleet)
+    pump.put(topics.presence("watch-1"), Presence(7, online=True).encode())
+    pump.put(topics.bulk("watch-1"), telemetry.wrap(OUTBOX, "bulk", 1, 0, BODY))
+    pump.start()
+    pump.stop()
+    assert pump.counts.failed == 1
+    assert acked(watched) == [1]
 
 
 def test_full_queue_drops(watched: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,26 @@ def test_estimated_harm_informs(estimate: float | None, harm: float | None, word
     assert said.reason()["estimated_harm"] == pytest.approx(harm)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (LabelledCheck, {"min_labels": 0}),
+        (LabelledCheck, {"confidence": 1.5}),
+        (LabelledCheck, {"confidence": 1}),
+        (LabelledCheck, {"confidence": 0}),
+        (LabelledCheck, {"min_accuracy": 1.1}),
+        (DriftPolicy, {"min_share": 30}),
+        (DriftPolicy, {"cooldown_s": float("nan")}),
+        (DriftPolicy, {"cooldown_s": float("inf")}),
+        (DriftPolicy, {"min_labels": 10**400}),
+    ],
+)
+def test_thresholds_without_meaning(kind: type[DriftPolicy | LabelledCheck], value: dict[str, float]) -> None:
+    """DRP-1 and CLR-2: what no sample can be judged by is refused when it is set, not found out by the engine."""
+    with pytest.raises(InvalidRequestError, match=next(iter(value))):
+        kind.parse(value)
+
+
 @given(st.integers(0, 20), st.integers(0, 20))
 def test_every_decision_has_a_reason(n: int, alarmed: int) -> None:
     """DRP-1: the figures behind a decision are recorded with it."""

@@ -171,7 +171,7 @@ def test_work_goes_on_after_a_failure() -> None:
         turns.append(len(turns))
         if len(turns) == 3:
             third.set()
-        raise (ConflictError, FleetError, OSError)[len(turns) % 3]("planted")
+        raise (ConflictError, ZeroDivisionError, OSError)[len(turns) % 3]("planted")
 
     periodic = Periodic("test", 0.001, work)
     periodic.start()
@@ -179,3 +179,16 @@ def test_work_goes_on_after_a_failure() -> None:
     periodic.wake()
     periodic.stop()
     assert len(turns) >= 3
+
+
+def test_work_that_fails_takes_no_other_along() -> None:
+    """SRV-9: what shares its turn is done all the same."""
+    done = threading.Event()
+
+    def failing() -> None:
+        raise FleetError("planted")
+
+    periodic = Periodic("test", 0.001, failing, done.set)
+    periodic.start()
+    assert done.wait(5)
+    periodic.stop()
