@@ -1,6 +1,6 @@
 """Running the server: one process on one home, with signer, broker and runner as its children.
 
-1. A second server on the same home is refused.
+1. A second server on the same home is refused, and takes nothing from the first.
 2. `run/endpoints.json` appears when everything answers, with the line `ready http://…`, and goes at the end.
 3. SIGTERM ends HTTP first, then every part and child; SIGKILL leaves a state from which the next start goes on.
 4. HTTP without TLS is served on the loopback only; devices have HTTPS of their own where `[enrolment] port` is given.
@@ -135,12 +135,12 @@ class _Server(uvicorn.Server):
 @contextmanager
 def _only_one(home: Home) -> Iterator[None]:
     private_directory(home.run)
-    home.endpoints.unlink(missing_ok=True)
     with (home.run / "server.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConflictError(f"a server runs on {home.path} already") from error
+        home.endpoints.unlink(missing_ok=True)  # a killed server's; a running one's is not ours
         yield
 
 

@@ -96,7 +96,7 @@ def test_initialise_only_in_an_empty_place(home: Path, tmp_path: Path) -> None:
 
 
 def test_life_of_a_server(home: Path, up: Up) -> None:
-    """SRV-2, SRV-3 and SRV-4: ready, alone, and gone with all its children."""
+    """SRV-2, SRV-3 and SRV-4: ready, alone, found after a second was refused, and gone with all its children."""
     endpoints = up.endpoints
     assert up.ready == f"ready {endpoints['api']}"
     assert up.health()["broker"] is True
@@ -105,6 +105,7 @@ def test_life_of_a_server(home: Path, up: Up) -> None:
     )
     assert second.returncode != 0
     assert "runs on" in second.stderr
+    assert up.endpoints == endpoints
     pids = [pid for pid in endpoints["pids"].values() if pid]
     assert len(pids) == 3
     assert up.end() == 0
