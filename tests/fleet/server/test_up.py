@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -103,13 +104,26 @@ def test_life_of_a_server(home: Path, up: Up) -> None:
     second = subprocess.run(
         [BIN / "outrider-fleet", "--home", home, "up", "--http-port", "0"], capture_output=True, text=True, check=False
     )
-    assert second.returncode != 0
-    assert "runs on" in second.stderr
+    assert second.returncode == 4
+    assert second.stderr.startswith("error: ServerRunsError: a server runs on ")
     assert up.endpoints == endpoints
     pids = [pid for pid in endpoints["pids"].values() if pid]
     assert len(pids) == 3
     assert up.end() == 0
     assert not [pid for pid in pids if alive(pid)]
+    assert not (home / "run" / "endpoints.json").exists()
+
+
+def test_a_taken_port(home: Path) -> None:
+    """SRV-3: where the HTTP interface cannot listen, nothing is started, and the port and the cure are named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        command = [BIN / "outrider-fleet", "--home", home, "up", "--http-port", port]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    first, second = refused.stderr.strip().splitlines()
+    assert (refused.returncode, first) == (4, f"error: PortTakenError: 127.0.0.1:{port}: Address already in use")
+    assert "--http-port" in second
     assert not (home / "run" / "endpoints.json").exists()
 
 
