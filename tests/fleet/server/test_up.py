@@ -96,6 +96,15 @@ def test_initialise_only_in_an_empty_place(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "offline").exists()
 
 
+def test_initialise_after_one_that_failed(tmp_path: Path) -> None:
+    """SRV-1: what a ceremony that failed left behind is no home, and the next try says so."""
+    (tmp_path / "stick").write_text("no folder")
+    with pytest.raises(NotADirectoryError):
+        initialise(tmp_path / "home", "test", Offline(tmp_path / "stick" / "offline"))
+    with pytest.raises(ConfigError, match="an `init` that did not end left it"):
+        initialise(tmp_path / "home", "test", Offline(tmp_path / "offline"))
+
+
 def test_life_of_a_server(home: Path, up: Up) -> None:
     """SRV-2, SRV-3 and SRV-4: ready, alone, found after a second was refused, and gone with all its children."""
     endpoints = up.endpoints
