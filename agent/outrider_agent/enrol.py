@@ -86,11 +86,15 @@ class Request:
 
 
 def enrol(request: Request, paths: Paths, disk: Durable) -> Identity:
-    """Enrol this device; raises `InputError`, `EnrolmentError` or `UnreachableError`, and then nothing was written."""
+    """Enrol this device; raises `InputError`, `EnrolmentError`, `UnreachableError` or `DurableError`.
+
+    After each of the first three nothing was written; where nothing can be written, nothing was sent.
+    """
     enrolled.finish(paths, disk)
     if (paths.identity / identity_file.FILE).exists() and not request.again:
         raise InputError(f"{paths.identity}: this device is enrolled already", "Say --again to replace its identity.")
     _check_names(request)
+    enrolled.check_places(paths)
     key = _new_key()
     message = EnrolRequest(request.token, request.device, request.profile, _csr(key, request.device), facts())
     answer = _exchange(request, message)

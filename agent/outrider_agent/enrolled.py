@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
 from outrider_agent.durable import GONE, Durable
-from outrider_agent.errors import AgentError, StateError
+from outrider_agent.errors import AgentError, DurableError, StateError
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor.state import StateFile
 from outrider_agent.update import identity, trust_file
@@ -22,6 +23,14 @@ CONFIG: Final = "agent.toml"
 _BEGIN: Final = "begin"
 _MAKING: Final = ".new"
 _NEXT: Final = ".next"
+
+
+def check_places(paths: Paths) -> None:
+    """Raise `DurableError` where `commit` could not write: to be known before a token is spent."""
+    for place in (paths.identity, paths.config):
+        nearest = next(parent for parent in place.parents if os.path.lexists(parent))
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+            raise DurableError(f"{place} cannot be written below {nearest}")
 
 
 def commit(paths: Paths, disk: Durable, files: dict[str, bytes]) -> None:

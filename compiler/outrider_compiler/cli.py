@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from outrider_compiler.console import Console
 from outrider_compiler.errors import CompilerError, UsageError
-from outrider_compiler.files import check_places, read, write_atomically
+from outrider_compiler.files import check_places, read, read_text, unusable, write_atomically
 
 PATH = click.Path(path_type=Path)
 JSON_WANTED = "outrider_compiler.json"
@@ -36,14 +36,21 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CompilerError as error:
-            click.echo(f"{type(error).__name__}: {error}", err=True)
-            if error.hint:
-                click.echo(f"hint: {error.hint}", err=True)
-            self._document(ctx, error)
-            ctx.exit(error.exit_code)
+            self._refuse(ctx, error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            self._refuse(ctx, unusable(error))
         except click.UsageError as error:
             self._document(ctx, UsageError(error.format_message()))
             raise
+
+    def _refuse(self, ctx: click.Context, error: CompilerError) -> NoReturn:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        self._document(ctx, error)
+        ctx.exit(error.exit_code)
 
     def _document(self, ctx: click.Context, error: CompilerError) -> None:
         if ctx.meta[JSON_WANTED]:
@@ -205,6 +212,7 @@ def bench(directory: Path, name: str, out: Path, as_json: bool) -> None:
     from outrider_compiler.pipeline import load_profiles
     from outrider_compiler.release import Release
 
+    check_places(out)
     measured = timing.bench(Release.open(directory), load_profiles((name,))[0], this_host())
     write_atomically(out, measured.encode())
     click.echo(measured.encode().decode() if as_json else str(out))
@@ -250,6 +258,7 @@ def sign(
 
     if metadata and url:
         raise UsageError("--metadata and --server both say which role is the current one: give one of them")
+    check_places(out)
     release = Release.open(directory)
     current = read(metadata) if metadata else publishing.current_role(release, url) if url else None
     data = publishing.sign(release, key, current, publishing.utc_now(), os.environ, start_over=start_over)
@@ -268,6 +277,6 @@ def publish(directory: Path, url: str, token: str, metadata: Path, as_json: bool
     from outrider_compiler import publishing
     from outrider_compiler.release import Release
 
-    role = read(metadata).decode("utf-8", "strict")
+    role = read_text(metadata)
     answer = publishing.publish(Release.open(directory), publishing.server(url, token), role)
     click.echo(json.dumps(answer) if as_json else "published")

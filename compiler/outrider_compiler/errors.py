@@ -32,7 +32,7 @@ class CompilerError(Exception):
 class UsageError(CompilerError):
     """The command or request is wrong: correct it."""
 
-    hint = "`outrider-compiler build --help` explains every option."
+    hint = "`outrider-compiler COMMAND --help` explains every option."
     exit_code = 2
 
 

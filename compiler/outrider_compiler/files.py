@@ -15,8 +15,23 @@ def read(path: Path) -> bytes:
         raise UsageError(f"{path}: {error.strerror}") from error
 
 
+def read_text(path: Path) -> str:
+    """A text file; raises `UsageError`."""
+    try:
+        return read(path).decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text") from error
+
+
+def unusable(error: OSError) -> UsageError:
+    """A place that the system refuses (whose it is, a full disk, no such folder), as an error with a hint."""
+    hint = "Does its folder exist, may this user read or write there, and is there room?"
+    return UsageError(f"{error.filename}: {error.strerror}", hint)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write beside the place, then rename; raises `UsageError`."""
+    check_places(path)
     beside = path.with_name(f".{path.name}.new")
     try:
         beside.write_bytes(data)

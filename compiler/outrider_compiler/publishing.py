@@ -24,7 +24,7 @@ from outrider_compiler.package import CANDIDATES
 from outrider_compiler.release import Release
 from outrider_compiler.retention import with_room
 from outrider_protocol import ids
-from outrider_protocol.errors import ProtocolError
+from outrider_protocol.errors import MalformedError, ProtocolError
 from outrider_protocol.manifest import INDEX_FILE, blob_path
 
 EXPIRES_DAYS: Final = 365
@@ -66,6 +66,10 @@ def sign(
     try:
         signer = signing.open_signer(key, signing.Secrets(environ or {}))
         return signing.add_targets(current, targets, now + timedelta(days=EXPIRES_DAYS), [signer], alone=start_over)
+    except MalformedError as error:
+        raise UsageError(
+            str(error), "Give what `GET /api/v1/trust/MODEL.json` answers, or nothing for the first release."
+        ) from error
     except ProtocolError as error:
         raise UsageError(str(error), error.hint) from error
 
@@ -131,9 +135,19 @@ def refusal(status: int, body: bytes) -> PublishError:
 
 def server(url: str, token: str) -> Server:
     """A server by address; raises `UsageError`."""
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-        raise UsageError(f"{url!r} is not an http(s) address")
+    if not _is_address(url):
+        raise UsageError(f"{url!r} is not an http(s) address", "Give it as http://HOST:PORT.")
+    if not (token.isascii() and token.isprintable()):
+        raise UsageError("the token holds what no token holds", "Give what `token create` printed, no more.")
     return Server(url, token)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 def publish(release: Release, to: Server, metadata: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class ConfigError(FleetError):
 class UnknownError(FleetError):
     """What was asked for does not exist."""
 
-    hint = "List what there is: `outrider-fleet devices`, `release list`, `rollout list`."
+    hint = "List what there is: `outrider-fleet devices`; `list` of group, release, rollout, run, snapshot, token."
 
 
 class ConflictError(FleetError):
@@ -40,10 +40,22 @@ class ConflictError(FleetError):
     hint = "Look at the present state first; somebody else may have been quicker."
 
 
+class ServerRunsError(ConflictError):
+    """Another server runs on this home."""
+
+    hint = "One server a home: use the one that runs, or end it first."
+
+
+class PortTakenError(ConflictError):
+    """The HTTP interface cannot listen where it should."""
+
+    hint = "End what listens there, or choose another port: `up --http-port`, or `[api] port` in fleet.toml."
+
+
 class IllegalActionError(ConflictError):
     """This action is not possible in the present state."""
 
-    hint = "A rollout that has ended stays as it is: create a new one."
+    hint = "Look at the present state first: what has ended stays as it is, and what does not wait needs no answer."
 
 
 class UnauthenticatedError(FleetError):

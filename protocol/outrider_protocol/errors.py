@@ -25,7 +25,7 @@ class TooLargeError(ProtocolError):
 class MalformedError(ProtocolError):
     """A document does not have the form that the protocol demands: discard it."""
 
-    hint = "The sender speaks another protocol or its message was damaged: compare both sides' versions."
+    hint = "Correct what you wrote; if it was sent, the sender speaks another protocol or it was damaged on the way."
 
 
 class UnsupportedError(ProtocolError):

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from outrider_agent import config
 from outrider_agent.durable import Durable
 from outrider_agent.enrol import Request, TrustRoot, enrol
-from outrider_agent.errors import AgentError, EnrolmentError, InputError, UnreachableError
+from outrider_agent.errors import AgentError, DurableError, EnrolmentError, InputError, UnreachableError
 from outrider_agent.paths import Paths
 from outrider_agent.update import identity
 from tests.agent.enrolment import ROOT, FleetServer
@@ -134,6 +134,16 @@ def test_https_is_pinned_to_the_ca_in_the_token(authority: Authority, paths: Pat
         assert enrol(replace(request_to(server), token=f"random.{pin}"), paths, Durable()).device == "dev-1"
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("place", ["etc", "var"])
+def test_a_place_that_cannot_be_written(server: FleetServer, paths: Paths, tmp_path: Path, place: str) -> None:
+    """AGT-ENR-6: a token is not spent on a device that could not keep its identity."""
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DurableError, match=str(tmp_path / "file")) as caught:
+        enrol(request_to(server), replace(paths, **{place: tmp_path / "file" / place}), Durable())
+    assert caught.value.hint
+    assert not server.requests
 
 
 def test_the_root_may_be_given_as_a_file(tmp_path: Path) -> None:

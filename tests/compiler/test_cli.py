@@ -65,6 +65,20 @@ def test_usage_is_2(kit: Kit, tmp_path: Path, changes: dict[str, str]) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["build", "sign", "compare"])
+def test_a_place_that_cannot_be_used_is_2(kit: Kit, release: Release, tmp_path: Path, command: str) -> None:
+    """CMP-CLI-2: a folder that takes no file ends in a named error with a hint, not in Python's own words."""
+    signing.save_private(signing.generate(), tmp_path / "key.pem")
+    done = {
+        "build": lambda: building(kit, Path("/proc/release")),
+        "sign": lambda: call("sign", release.directory, "--key", tmp_path / "key.pem", "--out", "."),
+        "compare": lambda: call("compare", release.directory, release.directory, "--markdown", "/proc/x.md"),
+    }[command]()
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert done.stderr.splitlines()[-2].startswith("UsageError: ")
+    assert done.stderr.splitlines()[-1].startswith("hint: ")
+
+
 def test_options_of_click_are_2_too() -> None:
     """CMP-CLI-2: a missing option is status 2."""
     assert call("build", "x.onnx").exit_code == 2

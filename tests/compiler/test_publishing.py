@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, Root, Targets
 
 from outrider_compiler import publishing
 from outrider_compiler.cli import main
@@ -158,6 +158,37 @@ def test_a_wrong_key_file_is_a_usage_error(release: Release, tmp_path: Path) -> 
     (tmp_path / "no.pem").write_text("nothing", encoding="utf-8")
     with pytest.raises(UsageError, match=r"no\.pem"):
         publishing.sign(release, tmp_path / "no.pem", None, NOW)
+
+
+def test_a_wrong_role_is_a_usage_error(release: Release, key: Path) -> None:
+    """CMP-PUB-3: what is no role of targets is not continued."""
+    root = signing.sign_role(Root(), [signing.load_private(key)])
+    for current, said in ((b"{", "no TUF metadata"), (b"[]", "no TUF metadata"), (root, "'root', not targets")):
+        with pytest.raises(UsageError, match=said) as caught:
+            publishing.sign(release, key, current, NOW)
+        assert "GET /api/v1/trust/" in caught.value.hint
+
+
+def test_a_wrong_role_file_is_not_sent(release: Release, keeper: Keeper, tmp_path: Path) -> None:
+    """CMP-PUB-3: metadata that is no text is named before anything leaves."""
+    (tmp_path / "role.json").write_bytes(b"\xff")
+    where = ["--server", at(keeper).url, "--token", "t", "--metadata", str(tmp_path / "role.json")]
+    done = CliRunner().invoke(main, ["publish", str(release.directory), *where])
+    assert (done.exit_code, "role.json: not UTF-8 text" in done.stderr, keeper.seen) == (2, True, [])
+
+
+@pytest.mark.parametrize("url", ["fleet", "http://[x", "http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://:80"])
+def test_no_address(url: str) -> None:
+    """CMP-PUB-3: what cannot be an address is said, whatever is wrong with it."""
+    with pytest.raises(UsageError, match="not an http"):
+        publishing.server(url, "t")
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "t\u00f6ken", "\u65e5\u672c"])
+def test_no_token(token: str) -> None:
+    """CMP-PUB-3: what no header can carry is not sent."""
+    with pytest.raises(UsageError, match="token"):
+        publishing.server("http://127.0.0.1:9", token)
 
 
 def test_blobs_go_first(release: Release, keeper: Keeper) -> None:

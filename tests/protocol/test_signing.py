@@ -25,6 +25,13 @@ def test_key_file(tmp_path: Path) -> None:
         signing.save_private(key, path)
 
 
+def test_a_key_that_cannot_be_read() -> None:
+    """PRO-SIG-1: a file that is there and gives nothing is named like one that is not there."""
+    for path in ("/proc/self/mem", "/nowhere/k.pem"):
+        with pytest.raises(signing.KeyFileError, match=path):
+            signing.open_signer(path, signing.Secrets())
+
+
 def test_targets_grow(tmp_path: Path) -> None:
     """PRO-SIG-2: signing a role anew keeps what it listed and raises its version; `alone` drops what was listed."""
     key = signing.generate()

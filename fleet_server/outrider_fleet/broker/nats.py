@@ -117,7 +117,7 @@ class EmbeddedBroker:
         deadline = time.monotonic() + timeout_s
         while not (_accepts(*self.mqtt_address) and _accepts("127.0.0.1", self.listen.nats_port)):
             if time.monotonic() > deadline or is_hopeless():
-                raise BrokerStartError(f"nats-server does not listen:\n{self._log_tail()}")
+                raise BrokerStartError(f"nats-server does not listen: {self._log_tail()}")
             time.sleep(POLL_S)
 
     @property
@@ -158,7 +158,12 @@ class EmbeddedBroker:
 
     def _log_tail(self, limit_bytes: int = 4000) -> str:
         log = self.home / "nats.log"
-        return log.read_bytes()[-limit_bytes:].decode(errors="replace") if log.exists() else ""
+        if not log.exists():
+            return ""
+        logged = log.read_bytes()[-limit_bytes:].decode(errors="replace")
+        text = logged.rpartition("Starting nats-server")[2].strip()
+        said = [line for line in text.splitlines() if "[FTL]" in line or "[ERR]" in line]
+        return "\n".join(said[-5:]) or text
 
 
 def _listen(path: Path, mqtt_host: str, mqtt_port: int, nats_port: int) -> Listen:

@@ -11,10 +11,11 @@ from typing import Any
 from outrider_fleet.domain import audit_check
 from outrider_fleet.domain.audit_check import Report
 from outrider_fleet.errors import StoreError
-from outrider_fleet.signing.errors import AuditKeyMissingError
+from outrider_fleet.signing.errors import AuditKeyMissingError, TrustBrokenError
 from outrider_fleet.signing.repository import TrustRepository
 from outrider_fleet.store import audit_file
-from outrider_protocol.audit import AuditKeys, Link
+from outrider_protocol.audit import AuditKeys, Head, Link
+from outrider_protocol.errors import MalformedError
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def verify(sources: Sources) -> Report:
     """Verify a log; raises `StoreError`, `TrustBrokenError`, `SignatureError` or `AuditKeyMissingError`."""
     keys = _keys(sources)
     with audit_file.opened(sources.file or sources.home / "fleet.db") as log:
-        heads = [keys.verify(envelope) for envelope in (*log.heads, *map(_read, sources.heads))]
+        heads = [keys.verify(envelope) for envelope in log.heads]
+        heads += [_kept(keys, path) for path in sources.heads]
         report = audit_check.check(log.rows, heads, _noted(sources))
     if log.torn:
         report.findings.append(audit_check.Finding(report.end.seq + 1, "torn", "the file ends within a line"))
@@ -43,12 +45,26 @@ def verify(sources: Sources) -> Report:
 def _keys(sources: Sources) -> AuditKeys:
     trust = TrustRepository(sources.trust or sources.home / "trust")
     if sources.root is not None:
-        trust.follow_from(_read(sources.root))
+        _follow(trust, sources.root)
     trust.targets()
     keys = trust.audit_keys()
     if keys is None:
         raise AuditKeyMissingError(f"{trust.directory}: targets list no audit key")
     return keys
+
+
+def _follow(trust: TrustRepository, root: Path) -> None:
+    try:
+        trust.follow_from(_read(root))
+    except TrustBrokenError as error:
+        raise TrustBrokenError(f"{root}: {error}") from error
+
+
+def _kept(keys: AuditKeys, path: Path) -> Head:
+    try:
+        return keys.verify(_read(path))
+    except MalformedError as error:
+        raise StoreError(f"{path}: no signed head ({error})") from error
 
 
 def _noted(sources: Sources) -> list[Link]:

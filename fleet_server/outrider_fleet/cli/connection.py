@@ -14,13 +14,13 @@ from typing import IO, Any, Final, NoReturn
 
 import click
 
-from outrider_fleet.errors import FleetError
+from outrider_fleet.errors import ConfigError, ConflictError, FleetError, InvalidRequestError, UnavailableError
 
 ENDPOINTS: Final = Path("run/endpoints.json")
 OPERATOR_TOKEN: Final = Path("keys/operator.token")
 TIMEOUT_S: Final = 30.0
 _STATUS: Final = {400: 2, 401: 5, 403: 5, 404: 4, 409: 4, 413: 3, 422: 3, 503: 1}
-_KIND_STATUS: Final = {"ConfigError": 2, "InvalidRequestError": 2}
+_KIND_STATUS: Final = ((ConfigError, 2), (InvalidRequestError, 2), (UnavailableError, 1), (ConflictError, 4))
 
 
 class RefusedByServerError(click.ClickException):
@@ -40,8 +40,8 @@ class RefusedByServerError(click.ClickException):
 
 def refuse(error: FleetError) -> NoReturn:
     """End the command with a local error."""
-    name = type(error).__name__
-    raise RefusedByServerError(_KIND_STATUS.get(name, 3), name, str(error), error.hint) from error
+    status = next((status for kind, status in _KIND_STATUS if isinstance(error, kind)), 3)
+    raise RefusedByServerError(status, type(error).__name__, str(error), error.hint) from error
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,13 @@ class Connection:
         """Any request below `/api/v1`; raises `RefusedByServerError`."""
         import httpx
 
-        sent = {key.replace("_", "-"): value for key, value in (headers or {}).items()}
-        token = self._token()
-        if token:
-            sent["Authorization"] = f"Bearer {token}"
+        sent = {key.replace("_", "-"): value for key, value in (headers or {}).items()} | self._bearer()
         try:
             answer = httpx.request(
                 method, f"{self._address()}/api/v1{path}", json=body, headers=sent, timeout=TIMEOUT_S, trust_env=False
             )
+        except httpx.InvalidURL as error:
+            raise self._no_address(error) from error
         except httpx.HTTPError as error:
             hint = "Is the server running? `outrider-fleet --home DIR up` starts it."
             raise RefusedByServerError(1, "UnavailableError", str(error), hint) from error
@@ -83,9 +82,7 @@ class Connection:
         """GET bytes below `/api/v1` into a file; ends the command like `call`."""
         import httpx
 
-        token = self._token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        url = f"{self._address()}/api/v1{path}"
+        headers, url = self._bearer(), f"{self._address()}/api/v1{path}"
         try:
             with (
                 httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client,
@@ -105,10 +102,23 @@ class Connection:
             return self.api.rstrip("/")
         try:
             return str(json.loads((self.home / ENDPOINTS).read_bytes())["api"]).rstrip("/")
+        except PermissionError:
+            raise  # whether one runs cannot be told: `Commands` says which place may not be read
         except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "Start it with `outrider-fleet --home DIR up`, or name another server with --api URL."
             message = f"no server is running on {self.home}"
             raise RefusedByServerError(1, "UnavailableError", message, hint) from error
+
+    def _no_address(self, error: Exception) -> RefusedByServerError:
+        hint = "Give it as http://HOST:PORT."
+        return RefusedByServerError(2, "InvalidRequestError", f"{self.api} is no address: {error}", hint)
+
+    def _bearer(self) -> dict[str, str]:
+        token = self._token()
+        if token and not (token.isascii() and token.isprintable()):
+            hint = "Give what `outrider-fleet token create` printed, no more."
+            raise RefusedByServerError(5, "UnauthenticatedError", "the token holds what no token holds", hint)
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _token(self) -> str | None:
         if self.token:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 
 from outrider_fleet.cli.connection import Connection
-from outrider_fleet.cli.options import as_json, read_json
+from outrider_fleet.cli.options import as_json, read_json, read_object
 from outrider_fleet.cli.output import emit
 
 LABELS_A_REQUEST: Final = 500
@@ -128,7 +128,7 @@ def policy_show(server: Connection, *, as_json: bool) -> None:
 @click.pass_obj
 def policy_set(server: Connection, model: str, autonomy: str, spec: Path | None, *, as_json: bool) -> None:
     """Set a model's autonomy level and policy."""
-    body: dict[str, Any] = {"autonomy": autonomy, **(read_json(spec) if spec else {})}
+    body: dict[str, Any] = {"autonomy": autonomy, **(read_object(spec) if spec else {})}
     emit(server.call("PUT", f"/policies/{model}", body), as_json=as_json)
 
 

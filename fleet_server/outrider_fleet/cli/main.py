@@ -9,13 +9,14 @@ import click
 from outrider_fleet import __version__
 from outrider_fleet.cli import air_gap, audit, fleet, loop, rollouts, server, tokens, trust
 from outrider_fleet.cli.connection import Connection
+from outrider_fleet.cli.refusals import Commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="outrider-fleet")
 @click.option(
     "--home",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
     envvar="OUTRIDER_FLEET_HOME",
     default=Path("/var/lib/outrider-fleet"),
     show_default=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ class KeyNumber(click.ParamType[tuple[str, float]]):
         """Split and convert, or fail with a usage error."""
         key, _, number = str(value).partition("=")
         try:
-            return key, float(number)
+            found = float(number)
         except ValueError:
             self.fail(f"{value!r} is not name=number", param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not name=number", param, ctx)
+        return key, found
 
 
 def read_json(path: Path) -> Any:
@@ -31,3 +35,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise click.UsageError(f"{path}: not JSON ({error})") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, or a usage error that names it."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{path}: a JSON object is expected")
+    return value

@@ -1,9 +1,9 @@
-"""Errors raised on purpose, as the end of a command."""
+"""Errors as the end of a command: those raised on purpose, and places that the system refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -12,6 +12,21 @@ from outrider_fleet.errors import FleetError
 from outrider_protocol.errors import ProtocolError
 
 T = TypeVar("T")
+
+
+class Commands(click.Group):
+    """Ends a command with a named error where a file or folder cannot be used (whose it is, a full disk, no folder)."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            hint = "Does its folder exist, may this user read or write there, and is there room?"
+            message = f"{error.filename}: {error.strerror}"
+            raise RefusedByServerError(2, type(error).__name__, message, hint) from error
 
 
 def told(act: Callable[[], T]) -> T:

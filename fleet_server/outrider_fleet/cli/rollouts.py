@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from outrider_fleet.cli.connection import Connection
-from outrider_fleet.cli.options import KeyNumber, as_json, read_json
+from outrider_fleet.cli.options import KeyNumber, as_json, read_object
 from outrider_fleet.cli.output import emit
 
 _COLUMNS: Final = ("id", "model", "version", "group_name", "state", "phase", "verdict", "created_by", "created_ms")
@@ -25,8 +25,8 @@ def _phases(texts: tuple[str, ...]) -> list[dict[str, Any]]:
     for text in texts:
         name, _, bound = text.partition("=")
         amount = bound.removesuffix("%")
-        if not name or not amount.isdigit():
-            raise click.UsageError(f"--phase {text!r}: write NAME=NUMBER or NAME=PERCENT%")
+        if not name or not amount.isdecimal() or int(amount) == 0:
+            raise click.UsageError(f"--phase {text!r}: write NAME=NUMBER or NAME=PERCENT%, at least 1")
         phases.append({"name": name, ("percent" if bound.endswith("%") else "max_devices"): int(amount)})
     return phases
 
@@ -63,7 +63,7 @@ def rollout_create(
 ) -> None:
     """Start a rollout of VERSION of MODEL. Without --phase: a canary of one device, then all."""
     body = {"model": model, "version": version, "group": group_name}
-    body |= read_json(spec) if spec else _plan(**options)
+    body |= read_object(spec) if spec else _plan(**options)
     headers = {"Idempotency_Key": idempotency_key} if idempotency_key else {}
     emit(server.post("/rollouts", body, **headers), as_json=as_json)
 

@@ -141,6 +141,8 @@ def trust_adopt(server: Connection, *, folder: Path, as_json: bool) -> None:
     """Take over what was signed elsewhere: FOLDER is the `trust` of a copy of this home. Nothing goes back."""
     from outrider_fleet.signing import adoption
 
+    if not (folder / "root.json").is_file():
+        raise click.UsageError(f"{folder} holds no root.json: give the folder `trust` of a copy of this home")
     _tell(server, "adopt", str(folder), told(lambda: adoption.adopt(server.home, folder)), as_json=as_json)
 
 

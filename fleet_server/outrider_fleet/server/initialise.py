@@ -54,7 +54,9 @@ def initialise(directory: Path, fleet: str, offline: Offline, signer_home: Path 
     if signer_home is not None:
         fleet = TrustRepository(home.trust).director().fleet
     if directory.exists() and any(directory.iterdir()):
-        raise ConfigError(f"{directory} is not empty")
+        unfinished = home.ca.exists() and not home.config.exists()
+        said = ": an `init` that did not end left it. Remove it and the keys that it made" if unfinished else ""
+        raise ConfigError(f"{directory} is not empty{said}")
     private_directory(directory)
     for part in (home.blobs, home.snapshots, home.run, home.logs, directory / "keys"):
         private_directory(part)

@@ -1,6 +1,6 @@
 """Running the server: one process on one home, with signer, broker and runner as its children.
 
-1. A second server on the same home is refused.
+1. A second server on the same home is refused, and takes nothing from the first.
 2. `run/endpoints.json` appears when everything answers, with the line `ready http://…`, and goes at the end.
 3. SIGTERM ends HTTP first, then every part and child; SIGKILL leaves a state from which the next start goes on.
 4. HTTP without TLS is served on the loopback only; devices have HTTPS of their own where `[enrolment] port` is given.
@@ -26,7 +26,7 @@ from outrider_fleet import config as configuration
 from outrider_fleet.api import application
 from outrider_fleet.api.services import Services
 from outrider_fleet.config import FleetConfig, Home
-from outrider_fleet.errors import ConfigError, ConflictError
+from outrider_fleet.errors import ConfigError, PortTakenError, ServerRunsError
 from outrider_fleet.pki.ca import CertificateAuthority
 from outrider_fleet.pki.files import private_directory, write_public
 from outrider_fleet.server.door import Door
@@ -135,12 +135,12 @@ class _Server(uvicorn.Server):
 @contextmanager
 def _only_one(home: Home) -> Iterator[None]:
     private_directory(home.run)
-    home.endpoints.unlink(missing_ok=True)
     with (home.run / "server.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ConflictError(f"a server runs on {home.path} already") from error
+            raise ServerRunsError(f"a server runs on {home.path} already") from error
+        home.endpoints.unlink(missing_ok=True)  # a killed server's; a running one's is not ours
         yield
 
 
@@ -154,6 +154,6 @@ def _listen(config: FleetConfig, http_port: int | None) -> Iterator[socket.socke
     try:
         listener.bind((config.api.host, port))
     except OSError as error:
-        raise ConflictError(f"{config.api.host}:{port}: {error.strerror}") from error
+        raise PortTakenError(f"{config.api.host}:{port}: {error.strerror}") from error
     with listener:
         yield listener

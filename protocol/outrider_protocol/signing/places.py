@@ -35,9 +35,15 @@ def open_signer(place: str | Path, secrets: Secrets) -> Signer:
     if is_token(place):
         return _token_signer(str(place), secrets)
     path = Path(place)
-    encrypted = path.is_file() and b"ENCRYPTED" in path.read_bytes()
-    key = read_private(path, secrets.passphrase(path) if encrypted else None)
+    key = read_private(path, secrets.passphrase(path) if _is_encrypted(path) else None)
     return CryptoSigner(key, tuf_key(key))
+
+
+def _is_encrypted(path: Path) -> bool:
+    try:
+        return b"ENCRYPTED" in path.read_bytes()
+    except OSError:
+        return False  # `read_private` says what is wrong with it
 
 
 def _token_signer(place: str, secrets: Secrets) -> Signer:

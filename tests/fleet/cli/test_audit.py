@@ -51,6 +51,9 @@ def test_an_export_is_verified_anywhere(exported: Path, shell: Shell, tmp_path: 
     assert shell("audit", "head", str(head)).exit_code == 0
     assert json.loads(shell("audit", "head").stdout) == json.loads(head.read_text())
     assert verify(exported, "--head", str(head))[0] == 0
+    for option in ("--head", "--root"):
+        status, said = verify(exported, option, __file__)
+        assert (status, __file__ in said) == (3, True), said
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from outrider_fleet.app import tokens
+from outrider_fleet.app.seal import Seal
 from outrider_fleet.cli import main
 from tests.fleet.cli.shell import Shell
 
@@ -23,6 +24,13 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command
+
+
+@pytest.fixture
+def a_list(tmp_path: Path) -> str:
+    """A file that holds a JSON list: no object, and no folder."""
+    (tmp_path / "list.json").write_text("[]", encoding="utf-8")
+    return str(tmp_path / "list.json")
 
 
 def test_every_command_is_documented() -> None:
@@ -127,11 +135,38 @@ def test_refusals(shell: Shell, args: tuple[str, ...], status: int, error: str) 
         ("group", "create", "x"),
         ("token", "create", "--kind", "king"),
         ("label", "import", "/nowhere", "--model", "har"),
+        ("rollout", "create", "har", "1.0", "--phase", "none=0%"),
+        ("rollout", "create", "har", "1.0", "--phase", "odd=\u00b2"),
+        ("rollout", "create", "har", "1.0", "--failures", "min_sample=nan"),
+        ("rollout", "create", "har", "1.0", "--spec", "LIST"),
+        ("policy", "set", "har", "--spec", "LIST"),
+        ("trust", "adopt", str(DOCS)),
     ],
 )
-def test_usage(shell: Shell, args: tuple[str, ...]) -> None:
+def test_usage(shell: Shell, args: tuple[str, ...], a_list: str) -> None:
     """CLI-2: what makes no sense never reaches the server."""
-    assert shell(*args).exit_code == 2
+    result = shell(*(arg.replace("LIST", a_list) for arg in args))
+    assert (result.exit_code, type(result.exception), result.stdout) == (2, SystemExit, "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("audit", "head", "LIST/head.json"),
+        ("audit", "export", "LIST/log.jsonl"),
+        ("broker-config", "mosquitto", "LIST/mosquitto"),
+        ("init", "LIST/home", "--offline", "LIST/offline", "--without-passphrase"),
+        ("trust", "prepare", "timestamp", "LIST/timestamp.pub"),
+    ],
+)
+def test_a_place_that_cannot_be_used(shell: Shell, args: tuple[str, ...], a_list: str) -> None:
+    """CLI-2 and CLI-3: a folder that takes no file ends in a named error with a hint, not in Python's own words."""
+    Seal(shell.house.fleet).step()
+    result = shell(*(arg.replace("LIST", a_list) for arg in args))
+    assert (result.exit_code, type(result.exception), result.stdout) == (2, SystemExit, "")
+    first, second = result.stderr.strip().splitlines()
+    assert first.startswith(f"error: NotADirectoryError: {a_list}/")
+    assert second.startswith("hint: ")
 
 
 def test_tokens(shell: Shell) -> None:
@@ -140,6 +175,16 @@ def test_tokens(shell: Shell) -> None:
     assert shell("--token", viewer, "rollout", "create", "har", "1.0").exit_code == 5
     assert shell("devices", OUTRIDER_FLEET_TOKEN="nonsense").exit_code == 5
     assert shell("devices", OUTRIDER_FLEET_TOKEN=viewer).exit_code == 0
+    for none in ("t\u00f6ken", "two\nlines"):
+        result = shell("devices", OUTRIDER_FLEET_TOKEN=none)
+        assert (result.exit_code, "holds what no token holds" in result.stderr) == (5, True)
+
+
+def test_no_address() -> None:
+    """CLI-2: an address that is none is usage, and is named."""
+    result = CliRunner().invoke(main, ["--api", "http://127.0.0.1:abc", "devices"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "http://127.0.0.1:abc is no address" in result.stderr
 
 
 def test_no_server(tmp_path: Path) -> None:

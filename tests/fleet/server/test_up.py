@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -95,20 +96,43 @@ def test_initialise_only_in_an_empty_place(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "offline").exists()
 
 
+def test_initialise_after_one_that_failed(tmp_path: Path) -> None:
+    """SRV-1: what a ceremony that failed left behind is no home, and the next try says so."""
+    (tmp_path / "stick").write_text("no folder")
+    with pytest.raises(NotADirectoryError):
+        initialise(tmp_path / "home", "test", Offline(tmp_path / "stick" / "offline"))
+    with pytest.raises(ConfigError, match="an `init` that did not end left it"):
+        initialise(tmp_path / "home", "test", Offline(tmp_path / "offline"))
+
+
 def test_life_of_a_server(home: Path, up: Up) -> None:
-    """SRV-2, SRV-3 and SRV-4: ready, alone, and gone with all its children."""
+    """SRV-2, SRV-3 and SRV-4: ready, alone, found after a second was refused, and gone with all its children."""
     endpoints = up.endpoints
     assert up.ready == f"ready {endpoints['api']}"
     assert up.health()["broker"] is True
     second = subprocess.run(
         [BIN / "outrider-fleet", "--home", home, "up", "--http-port", "0"], capture_output=True, text=True, check=False
     )
-    assert second.returncode != 0
-    assert "runs on" in second.stderr
+    assert second.returncode == 4
+    assert second.stderr.startswith("error: ServerRunsError: a server runs on ")
+    assert up.endpoints == endpoints
     pids = [pid for pid in endpoints["pids"].values() if pid]
     assert len(pids) == 3
     assert up.end() == 0
     assert not [pid for pid in pids if alive(pid)]
+    assert not (home / "run" / "endpoints.json").exists()
+
+
+def test_a_taken_port(home: Path) -> None:
+    """SRV-3: where the HTTP interface cannot listen, nothing is started, and the port and the cure are named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        command = [BIN / "outrider-fleet", "--home", home, "up", "--http-port", port]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    first, second = refused.stderr.strip().splitlines()
+    assert (refused.returncode, first) == (4, f"error: PortTakenError: 127.0.0.1:{port}: Address already in use")
+    assert "--http-port" in second
     assert not (home / "run" / "endpoints.json").exists()
 
 
