@@ -19,6 +19,7 @@ from outrider_agent.errors import OutboxError
 from outrider_protocol.messages import STREAMS
 
 SCHEMA_VERSION: Final = 1
+DISK_HINT: Final = "Check free space and permissions of its directory."
 _TABLES: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE stream (name TEXT PRIMARY KEY, next_seq INTEGER NOT NULL, acked INTEGER NOT NULL)",
@@ -35,8 +36,15 @@ class OutboxDamagedError(OutboxError):
     hint = "The damaged file was kept beside the outbox; what it held and had not been acknowledged is not sent."
 
 
+def in_memory(outbox_id: str) -> sqlite3.Connection:
+    """An outbox that ends with this process."""
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _create(database, outbox_id, 1)
+    return database
+
+
 def open_or_renew(path: Path, new_id: Callable[[], str], first_seq: int = 1) -> sqlite3.Connection:
-    """Open the outbox, or set a damaged file aside and create a new one."""
+    """Open the outbox, or set a damaged file aside and create a new one; raises `OutboxError` where the disk cannot."""
     try:
         return _open(path, new_id, first_seq)
     except OutboxDamagedError:
@@ -58,16 +66,22 @@ def set_aside(path: Path) -> Path:
 
 def _open(path: Path, new_id: Callable[[], str], first_seq: int) -> sqlite3.Connection:
     fresh = not path.exists()
-    database = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+    try:
+        database = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+    except sqlite3.OperationalError as error:
+        raise OutboxError(f"{path}: {error}", DISK_HINT) from error
     try:
         path.chmod(0o600)
         _configure(database)
         if fresh or not _has_tables(database):
             _create(database, new_id(), first_seq)
         _check(database, path)
-    except (sqlite3.OperationalError, OutboxDamagedError):
+    except OutboxDamagedError:
         database.close()
         raise
+    except (sqlite3.OperationalError, OSError) as error:  # a full disk, one that cannot be written any more
+        database.close()
+        raise OutboxError(f"{path}: {error}", DISK_HINT) from error
     except sqlite3.DatabaseError as error:
         database.close()
         raise OutboxDamagedError(f"{path}: {error}") from error

@@ -8,6 +8,8 @@
 6. An event is committed when `put` returns; bulk batches when `commit` does (at most once a second in the supervisor).
    Only committed batches are sent.
 7. After a crash, a sequence that was given out and has no batch is abandoned.
+8. While the disk takes nothing, what waits in memory is bounded too: the oldest goes, events never.
+9. Gaps are remembered up to `GAPS_KEPT`; older ones are below `gaps_from`, where no batch comes any more.
 
     outbox = Outbox.open(Path("outbox.db"), limit_bytes=64 << 20)
     seq = outbox.reserve("bulk")          # → the worker, which numbers its predictions with it
@@ -22,6 +24,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +34,8 @@ from outrider_protocol.messages import STREAMS
 
 BLOCK: Final = 32  # sequences made durable at once, so that a lease rarely waits for the disk
 SHED_ORDER: Final = ("samples", "windows", "predictions")
+WAITING_BYTES: Final = 4 * 1024 * 1024
+GAPS_KEPT: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Outbox:
         self._sent: dict[str, int] = dict.fromkeys(STREAMS, 0)
         self._pending: list[_Pending] = []
         self._gaps: list[tuple[str, int, str, str, int]] = []
+        self._waiting_bytes = 0
+        self._gaps_kept = 0
         self._recover()
         self._bytes = int(database.execute("SELECT coalesce(sum(length(body)), 0) FROM batch").fetchone()[0])
 
@@ -78,6 +85,11 @@ class Outbox:
     ) -> Outbox:
         """Open or create; a damaged file is set aside."""
         return cls(schema.open_or_renew(path, new_id, first_seq), path, limit_bytes)
+
+    @classmethod
+    def in_memory(cls, path: Path, new_id: Callable[[], str] = lambda: secrets.token_hex(8)) -> Outbox:
+        """What stands in for the file while the disk does not let it be opened: small, and gone with this process."""
+        return cls(schema.in_memory(new_id()), path, WAITING_BYTES)
 
     def renew(self, new_id: Callable[[], str] = lambda: secrets.token_hex(8)) -> Outbox:
         """After `OutboxDamagedError`: set this file aside; the new outbox is numbered above everything given out."""
@@ -101,7 +113,7 @@ class Outbox:
     def fill(self, stream: str, seq: int, kind: str, n: int, body: bytes) -> None:
         """Give a reserved sequence its batch; durable after `commit`."""
         self._close(stream, seq)
-        self._pending.append(_Pending(stream, seq, kind, n, body))
+        self._wait(_Pending(stream, seq, kind, n, body))
 
     def abandon(self, stream: str, seq: int, n: int = 0) -> None:
         """A reserved sequence will never have a batch."""
@@ -112,7 +124,7 @@ class Outbox:
         """Append a batch; an event is durable when this returns, others after `commit`."""
         seq = self._next[stream]
         self._next[stream] = seq + 1
-        self._pending.append(_Pending(stream, seq, kind, n, body))
+        self._wait(_Pending(stream, seq, kind, n, body))
         if stream == "event":
             self.commit()
         return seq
@@ -126,7 +138,8 @@ class Outbox:
         self._transaction(lambda: freed.append(self._write(pending, gaps, self._bytes + added - self.limit_bytes)))
         self._ceiling = {name: max(self._ceiling[name], self._next[name]) for name in STREAMS}
         self._bytes += added - freed[-1]
-        self._pending, self._gaps = [], []
+        self._pending, self._gaps, self._waiting_bytes = [], [], 0
+        self._forget_old_gaps()
 
     def sendable(self, stream: str, after: int, limit: int) -> list[Item]:
         """Up to `limit` committed batches above `after`, in order, below the first open reservation.
@@ -204,6 +217,37 @@ class Outbox:
             raise OutboxError(f"{stream}/{seq} is not reserved")
         self._open[stream].discard(seq)
 
+    def _wait(self, item: _Pending) -> None:
+        """Until the next commit, which may be far away when the disk is full."""
+        self._pending.append(item)
+        self._waiting_bytes += len(item.body)
+        for kind in SHED_ORDER if self._waiting_bytes > WAITING_BYTES else ():
+            for old in [one for one in self._pending if one.kind == kind]:
+                if self._waiting_bytes <= WAITING_BYTES:
+                    return
+                self._pending.remove(old)
+                self._waiting_bytes -= len(old.body)
+                self._gaps.append((old.stream, old.seq, "shed", old.kind, old.n))
+
+    def _forget_old_gaps(self) -> None:
+        """A device that runs for years has millions of them, and nobody asks for the old ones."""
+        if self._gaps_kept <= GAPS_KEPT:
+            return
+        for stream in STREAMS:
+            rows = self._read(
+                "SELECT seq FROM gap WHERE stream = ? ORDER BY seq DESC LIMIT 1 OFFSET ?", (stream, GAPS_KEPT // 2)
+            )
+            if rows:
+                self._transaction(partial(self._write_gaps_from, stream, int(rows[0][0]) + 1))
+        self._gaps_kept = self._count_gaps()
+
+    def _count_gaps(self) -> int:
+        return int(self._read("SELECT count(*) FROM gap", ())[0][0])
+
+    def _write_gaps_from(self, stream: str, seq: int) -> None:
+        self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"gaps_from_{stream}", str(seq)))
+        self._database.execute("DELETE FROM gap WHERE stream = ? AND seq < ?", (stream, seq))
+
     def _raise_ceiling(self, stream: str, ceiling: int) -> None:
         update = "UPDATE stream SET next_seq = ? WHERE name = ?"
         self._transaction(lambda: self._database.execute(update, (ceiling, stream)))
@@ -235,6 +279,7 @@ class Outbox:
         many("DELETE FROM batch WHERE stream = ? AND seq = ?", [(stream, seq) for stream, seq, _, _ in shed])
         dropped = [(stream, seq, "shed", kind, n) for stream, seq, kind, n in shed]
         many("INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?)", [*gaps, *dropped])
+        self._gaps_kept += len(gaps) + len(dropped)
         for stream, next_seq in self._next.items():
             if next_seq > self._ceiling[stream]:
                 execute("UPDATE stream SET next_seq = ? WHERE name = ?", (next_seq, stream))
@@ -252,14 +297,14 @@ class Outbox:
         for stream in STREAMS:
             known = {row[0] for row in self._read("SELECT seq FROM batch WHERE stream = ?", (stream,))}
             known |= {row[0] for row in self._read("SELECT seq FROM gap WHERE stream = ?", (stream,))}
-            first = max(self._acked[stream] + 1, self._first_seq())
+            first = max(self._acked[stream] + 1, self._number("first_seq"), self._number(f"gaps_from_{stream}"))
             lost = [seq for seq in range(first, self._next[stream]) if seq not in known]
             self._gaps += [(stream, seq, "abandoned", "", 0) for seq in lost]
-        self._bytes = 0
+        self._bytes, self._gaps_kept = 0, self._count_gaps()
         self.commit()
 
-    def _first_seq(self) -> int:
-        rows = self._read("SELECT value FROM meta WHERE key = 'first_seq'", ())
+    def _number(self, key: str) -> int:
+        rows = self._read("SELECT value FROM meta WHERE key = ?", (key,))
         return int(rows[0][0]) if rows else 1
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[Any]:
@@ -277,7 +322,7 @@ class Outbox:
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
-            raise OutboxError(f"{self.path}: {error}", "Check free space and permissions of its directory.") from error
+            raise OutboxError(f"{self.path}: {error}", schema.DISK_HINT) from error
         except sqlite3.DatabaseError as error:
             self._roll_back()
             raise schema.OutboxDamagedError(f"{self.path}: {error}") from error

@@ -3,9 +3,11 @@
 1. MQTT 3.1.1, mutual TLS, clean session, QoS 0 subscriptions, QoS 1 publishes; a SUBACK of 0x80 is an error.
 2. One client object a connection: nothing that an old connection held is sent again behind the outbox's back.
 3. The last will says `online: false` with this connection's session; sessions only grow, so a late will harms nothing.
-4. Reconnecting waits as `Backoff` says; `stop` ends the wait.
+4. Reconnecting waits as `Backoff` says; `stop` ends the wait. Only a connection that held for `HELD_S` starts it over:
+   two devices of one name, or a broker that hangs up on everybody, make no storm.
 5. Certificate times are held against the later of clock and floor (`outrider_agent.tls`).
 6. The thread decides nothing: `Connected`, `Lost`, `Received` and `Refused` go to the loop.
+7. Whatever a broker sends, the thread goes on: what cannot be read ends that connection.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import queue
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +33,8 @@ from outrider_protocol.messages import Presence
 
 CONNECT_S: Final = 10.0
 LOOP_S: Final = 1.0
-_SESSION_BITS: Final = 20
+HELD_S: Final = 10.0
+_SESSION_BITS: Final = 24  # connections of one start that have a number: ten years of trying, at one in 22 s
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,9 @@ class BrokerLink:
         backoff = Backoff(first_s=0.25, limit_s=30.0)
         while not self._stopping.is_set():
             self._session += 1
+            began_s = time.monotonic()
             reason, connected = self._one_connection()
-            if connected:
+            if connected and time.monotonic() - began_s >= HELD_S:
                 backoff.succeeded()
             self._tell(Lost(reason, connected))
             self._stopping.wait(backoff.next_s())
@@ -161,9 +166,11 @@ class BrokerLink:
         try:
             while code == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 code = client.loop(LOOP_S)
-        finally:
-            connected, self._client = self._client is not None, None
-        return mqtt.error_string(code), connected
+            reason = mqtt.error_string(code)
+        except Exception as error:  # noqa: BLE001  # paho parses what the broker sends, and lets out whatever that raises
+            reason = f"the broker sent what cannot be read: {error!r}"
+        connected, self._client = self._client is not None, None
+        return reason, connected
 
     def _new_client(self) -> mqtt.Client:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._device, clean_session=True)

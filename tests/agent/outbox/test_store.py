@@ -127,6 +127,60 @@ def test_a_full_outbox_sheds_samples_then_windows_then_predictions_and_no_event(
     outbox.close()
 
 
+def test_what_waits_for_a_disk_that_takes_nothing_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-OUT-13: the oldest that waits in memory goes, events never; what is left is committed once the disk is back."""
+    monkeypatch.setattr("outrider_agent.outbox.store.WAITING_BYTES", 1000)
+    outbox = Outbox.open(path, LIMIT)
+    lease = outbox.reserve("bulk")
+    outbox._database.execute("PRAGMA query_only = ON")
+    with pytest.raises(OutboxError):
+        outbox.put("event", "event", 1, bytes(300))
+    outbox.fill("bulk", lease, "predictions", 5, bytes(300))
+    for _ in range(20):
+        outbox.put("bulk", "windows", 1, bytes(300))
+        with pytest.raises(OutboxError, match="readonly"):
+            outbox.commit()
+    outbox._database.execute("PRAGMA query_only = OFF")
+    outbox.commit()
+    assert outbox.counts() == {"bulk": 2, "event": 1}
+    assert seqs(outbox) == [(1, 0), (21, 1)]
+    outbox.close()
+    assert len(rows(path, "SELECT seq FROM gap WHERE reason = 'shed'")) == 19
+
+
+def test_gaps_of_long_ago_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-OUT-14: years of abandoned leases leave a bounded file, and a start that declares none of them anew."""
+    monkeypatch.setattr("outrider_agent.outbox.store.GAPS_KEPT", 20)
+    outbox = Outbox.open(path, LIMIT)
+    kept = outbox.reserve("bulk")
+    for _ in range(100):
+        outbox.abandon("bulk", outbox.reserve("bulk"))
+        outbox.commit()
+    outbox.fill("bulk", kept, "predictions", 1, b"p")
+    last = outbox.put("bulk", "windows", 1, b"w")
+    outbox.commit()
+    assert seqs(outbox) == [(kept, 0), (last, kept)]
+    outbox._database.close()  # kill -9
+    again = Outbox.open(path, LIMIT)
+    assert len(rows(path, "SELECT seq FROM gap WHERE stream = 'bulk'")) <= 20 + 32
+    assert seqs(again) == [(kept, 0), (last, kept)]
+    assert again.reserve("bulk") > last
+    again.close()
+
+
+def test_an_outbox_that_cannot_be_opened_is_a_named_error(path: Path) -> None:
+    """AGT-OUT-13: a disk that is full or cannot be written has a hint; a small one in memory stands in meanwhile."""
+    Outbox.open(path, LIMIT).close()
+    path.with_name("outbox.db-wal").mkdir()
+    with pytest.raises(OutboxError) as caught:
+        Outbox.open(path, LIMIT)
+    assert "free space" in caught.value.hint
+    outbox = Outbox.in_memory(path)
+    outbox.put("event", "event", 1, b"e")
+    assert [item.body for item in outbox.sendable("event", 0, 9)] == [b"e"]
+    outbox.close()
+
+
 def test_what_is_on_its_way_is_not_shed(path: Path) -> None:
     """AGT-OUT-7: a batch that the server may be committing stays until its ack."""
     outbox = Outbox.open(path, 500)
