@@ -29,7 +29,7 @@ from outrider_fleet.broker.errors import BrokerFilesError, RevocationError
 from outrider_fleet.broker.mosquitto_files import ACL, ADDRESS, CONFIG, LIST, PID, Listener, access_list, configuration
 from outrider_fleet.broker.visit import visit
 from outrider_fleet.pki.ca import CANARY_NAME, CertificateAuthority, KeyPair
-from outrider_fleet.pki.files import private_directory, write_private, write_public
+from outrider_fleet.pki.files import given_directory, private_directory, write_private, write_public
 from outrider_fleet.pki.revocation import Revoked, serial_of
 from outrider_fleet.pki.tls import client_context
 
@@ -52,7 +52,7 @@ class Address:
 
 def write_files(directory: Path, authority: CertificateAuthority, listener: Listener, address: Address) -> None:
     """Make configuration, access list, certificates and an empty list; a later call replaces them all."""
-    private_directory(directory)
+    given_directory(directory)
     private_directory(directory / "store")
     write_public(directory / CONFIG, configuration(directory, listener).encode())
     write_private(directory / ACL, access_list().encode())

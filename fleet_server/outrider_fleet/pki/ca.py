@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from outrider_fleet.pki import certificate, csr
 from outrider_fleet.pki.errors import AuthorityMissingError
-from outrider_fleet.pki.files import private_directory, write_private, write_public
+from outrider_fleet.pki.files import given_directory, private_directory, write_private, write_public
 from outrider_fleet.pki.revocation import Revoked, revocation_list
 from outrider_protocol import ids
 
@@ -89,7 +89,7 @@ class CertificateAuthority:
         if (directory / "root.pem").exists():
             raise AuthorityMissingError(f"{directory} holds an authority already")
         private_directory(directory)
-        offline = private_directory(root_directory or directory)
+        offline = given_directory(root_directory or directory)
         root_key, issuer_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         validity = certificate.Validity(clock(), ROOT_DAYS)
         by_root = certificate.Signer(certificate.name(f"{fleet} root"), root_key)

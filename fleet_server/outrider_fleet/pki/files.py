@@ -2,6 +2,7 @@
 
 1. The name appears only when the content is complete and on disk.
 2. A private file is 0600 before anything is written to it.
+3. Directories of the fleet's own are owner-only; one that a person named (a stick, say) keeps its mode.
 """
 
 import os
@@ -41,8 +42,14 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+def given_directory(directory: Path) -> Path:
+    """Make what is missing of a place that a person named, owner-only; what exists is theirs and stays as it is."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
+
+
 def private_directory(directory: Path) -> Path:
-    """Make `directory` (and its parents), owner-only; returns it."""
+    """Make a directory of the fleet's own (and its parents), owner-only whatever it was; returns it."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
     return directory

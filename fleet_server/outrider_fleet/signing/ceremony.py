@@ -18,7 +18,7 @@ from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Root, Targets
 
 from outrider_fleet.pki.ca import Clock, utc_now
-from outrider_fleet.pki.files import private_directory, write_public
+from outrider_fleet.pki.files import given_directory, write_public
 from outrider_fleet.signing import roles
 from outrider_fleet.signing.errors import FloorLoweredError, KeyUnknownError, NotDelegatedError, TrustExistsError
 from outrider_fleet.signing.offline import Offline
@@ -138,7 +138,7 @@ def whole_id(part: str, known: Collection[str]) -> str:
 
 def make_pipeline_key(path: Path, passphrase: bytes | None = None) -> SSlibKey:
     """Make a release pipeline's key at `path` and its public half at `path`.pub; returns the public key."""
-    private_directory(path.parent)
+    given_directory(path.parent)
     key = signing.generate()
     signing.save_private(key, path, passphrase)
     write_public(public_path(path), signing.public_pem(key))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from outrider_fleet.pki.files import private_directory
+from outrider_fleet.pki.files import given_directory
 from outrider_protocol import signing
 from outrider_protocol.signing import KeyFileError, PassphraseError, Secrets, Signer
 
@@ -65,7 +65,7 @@ class Offline:
         if not signing.is_token(place):
             path = Path(place)
             secret = self.secret_for(path)
-            private_directory(path.parent)
+            given_directory(path.parent)
             signing.save_private(signing.generate(), path, secret)
             return signing.open_signer(path, Secrets(ask=lambda _question: secret or b""))
         return self.signer(place)
