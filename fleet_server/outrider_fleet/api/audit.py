@@ -11,9 +11,11 @@ from outrider_fleet.api.bodies import ReopenBody
 from outrider_fleet.app import seal
 from outrider_fleet.errors import UnknownError
 from outrider_fleet.store import audit
+from outrider_protocol import limits
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=500)]
+After = Annotated[int | None, Query(ge=0, le=limits.SEQ_MAX)]
 
 
 @router.get("/audit")
@@ -21,7 +23,7 @@ def list_audit(
     request: Request,
     given: Given,
     _caller: Operator,
-    after: int | None = None,
+    after: After = None,
     limit: Limit = 100,
     action: str | None = None,
     actor: str | None = None,

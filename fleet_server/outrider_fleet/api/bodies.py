@@ -2,20 +2,28 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from outrider_protocol import canonical
 
 
 class Body(BaseModel):
-    """Strict in names, strict in types."""
+    """Strict in names, strict in types; every value can be written as JSON again: no NaN, no half characters."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_written(cls, value: Any) -> Any:
+        canonical.encode(value)
+        return value
 
 
 class TokenBody(Body):
     """Make a token."""
 
     kind: str
-    name: str = ""
+    name: str = Field(default="", max_length=200)
     device: str | None = None
     ttl_s: float | int | None = None
 

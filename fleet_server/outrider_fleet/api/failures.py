@@ -22,6 +22,7 @@ from outrider_fleet.pki.errors import RequestRefusedError
 from outrider_protocol.errors import ProtocolError, TooLargeError, UntrustedError
 
 _log: Final = logging.getLogger(__name__)
+UNFORESEEN: Final = "The server's log tells what happened: please report it."
 READING: Final = ("GET", "HEAD", "OPTIONS")
 STATUS: Final[dict[type[Exception], int]] = {
     errors.InvalidRequestError: 400,
@@ -84,9 +85,22 @@ async def _refuse_plain(_request: Request, error: Exception) -> JSONResponse:
     return answer(name, str(getattr(error, "detail", error)), errors.InvalidRequestError.hint, status)
 
 
+async def _refuse_store(_request: Request, error: Exception) -> JSONResponse:
+    _log.error("the database: %s", error)
+    failed = errors.StoreError("the database refused this request")
+    return answer("StoreError", str(failed), failed.hint, status_of(failed))
+
+
+async def _refuse_unforeseen(_request: Request, error: Exception) -> JSONResponse:
+    """The server itself logs what it was."""
+    return answer("FleetError", f"this request met an error in the server: {type(error).__name__}", UNFORESEEN, 500)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of ours in the one form."""
     app.add_exception_handler(FleetError, _refuse)
     app.add_exception_handler(ProtocolError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_form)
     app.add_exception_handler(HTTPException, _refuse_plain)
+    app.add_exception_handler(SQLAlchemyError, _refuse_store)
+    app.add_exception_handler(Exception, _refuse_unforeseen)

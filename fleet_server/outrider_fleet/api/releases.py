@@ -16,10 +16,11 @@ from outrider_fleet.app import air_gap, blobs, publish_release, views
 from outrider_fleet.app.publish_release import Upload
 from outrider_fleet.app.tokens import Caller
 from outrider_fleet.store import releases
-from outrider_protocol import ids
+from outrider_protocol import ids, limits
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=500)]
+After = Annotated[int | None, Query(ge=0, le=limits.SEQ_MAX)]
 Taker = Annotated[Caller, Depends(needs("operator", "pipeline", "runner"))]
 
 
@@ -77,9 +78,7 @@ def _provenance(given: Given, body: ReleaseBody, caller: Caller) -> dict[str, An
 
 
 @router.get("/releases")
-def list_releases(
-    request: Request, given: Given, _caller: Reader, after: int | None = None, limit: Limit = 500
-) -> Response:
+def list_releases(request: Request, given: Given, _caller: Reader, after: After = None, limit: Limit = 500) -> Response:
     """Releases with their artifacts, newest first."""
     with given.fleet.look() as connection:
         return tagged(request, releases.listed(connection, after=after, limit=limit))

@@ -11,9 +11,11 @@ from outrider_fleet.api.bodies import ClaimBody, FinishBody, LabelsBody, ModelBo
 from outrider_fleet.app import labels, lineage, policies, runs, snapshots, views
 from outrider_fleet.app.tokens import Caller
 from outrider_fleet.store import training
+from outrider_protocol import canonical, limits
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=500)]
+After = Annotated[int | None, Query(ge=0, le=limits.SEQ_MAX)]
 Downloader = Annotated[Caller, Depends(needs("runner", "operator"))]
 
 
@@ -40,6 +42,7 @@ def list_policies(request: Request, given: Given, _caller: Reader) -> Response:
 @router.put("/policies/{model}")
 def set_policy(model: str, value: Annotated[dict[str, Any], Body()], given: Given, caller: Operator) -> Answer:
     """Replace the parts given."""
+    canonical.encode(value)
     return {"model": model, **policies.set_policy(given.fleet, model, value, caller.actor).json()}
 
 
@@ -51,7 +54,7 @@ def create_snapshot(body: ModelBody, given: Given, caller: Operator) -> Answer:
 
 @router.get("/snapshots")
 def list_snapshots(
-    request: Request, given: Given, _caller: Reader, after: int | None = None, limit: Limit = 100
+    request: Request, given: Given, _caller: Reader, after: After = None, limit: Limit = 100
 ) -> Response:
     """Snapshots, newest first."""
     with given.fleet.look() as connection:

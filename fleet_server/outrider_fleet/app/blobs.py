@@ -1,15 +1,17 @@
 """Artifact blobs on the server's disk, by digest.
 
 1. A blob is stored only when its bytes have the digest that it is uploaded under.
-2. It appears whole: written beside, synced, renamed.
+2. It appears whole, synced before it gets its name; who uploads the same at the same time does no harm.
 """
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from outrider_fleet.app.fleet import Fleet
 from outrider_fleet.errors import TamperedError, UnknownError
-from outrider_fleet.pki.files import write_public
+from outrider_fleet.pki.files import sync_directory, write_public
 from outrider_fleet.store import sql
 from outrider_fleet.store.tables import blobs
 from outrider_protocol import ids
@@ -61,10 +63,19 @@ def adopt(fleet: Fleet, digest: str, received: Received, actor: str) -> bool:
     if received.digest != ids.digest(digest):
         raise TamperedError(f"{digest}: the uploaded bytes have digest {received.digest}")
     path = fleet.home.blob(ids.hex_of(digest))
-    if not path.exists():
-        write_public(path, Path(received.file).read_bytes())
+    _name(Path(received.file), path)
     with fleet.change() as change:
         row = {"digest": digest, "size": received.size, "created_ms": change.now_ms}
         created = sql.insert_new(change.connection, blobs, row)
         change.audit(actor, "blob.put", digest, {"size": received.size, "created": created})
     return created
+
+
+def _name(file: Path, path: Path) -> None:
+    """Give an upload its name beside it, without reading it again: it may be larger than memory."""
+    with file.open("rb") as synced:
+        os.fsync(synced.fileno())
+    file.chmod(0o644)
+    with suppress(FileExistsError):
+        path.hardlink_to(file)
+    sync_directory(path.parent)

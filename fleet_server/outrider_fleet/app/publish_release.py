@@ -109,6 +109,9 @@ def _store(fleet: Fleet, checked: CheckedRelease, upload: Upload, actor: str) ->
         "created_by": actor,
     }
     with fleet.change() as change:
+        known = releases.get(change.connection, index.model, index.release)
+        if known is not None and known["index_json"] == upload.index:
+            return known  # the same request, sent twice at once
         row["created_ms"] = change.now_ms
         sql.insert(change.connection, releases_table, row)
         sql.insert_all(change.connection, artifacts, checked.artifacts)

@@ -18,6 +18,7 @@ from outrider_protocol import ids
 
 KINDS: Final = ("device", "operator", "viewer", "pipeline", "runner")
 DAY_S: Final = 86_400.0
+LONGEST_S: Final = 100 * 365 * DAY_S
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def create(
     """Make a token (`device` binds one of kind `device` to an id); returns its text, which is stored nowhere."""
     if kind not in KINDS:
         raise InvalidRequestError(f"{kind[:40]!r} is not a kind of token ({', '.join(KINDS)})")
-    if ttl_s is not None and ttl_s <= 0:
-        raise InvalidRequestError("a token lives for some time: ttl_s must be above 0")
+    if ttl_s is not None and not 0 < ttl_s <= LONGEST_S:
+        raise InvalidRequestError(f"a token lives for some time: ttl_s lies above 0 and up to {LONGEST_S:.0f}")
     if device is not None and (kind != "device" or not ids.device_id(device)):
         raise InvalidRequestError("only a token of kind device is bound to a device")
     text = _text(fleet, kind)

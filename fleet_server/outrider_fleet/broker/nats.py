@@ -130,15 +130,19 @@ class EmbeddedBroker:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with (self.home / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 [self.binary, "-c", self._config_file],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        write_public(self._pid_file, str(self._process.pid).encode())
-        return self._process
+        try:
+            write_public(self._pid_file, str(process.pid).encode())
+        except OSError:
+            end(process, STOP_TIMEOUT_S)  # without its number nobody could end it after a crash
+            raise
+        return process
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         delay_s, started = self.restart_delay_s, time.monotonic()
@@ -149,8 +153,13 @@ class EmbeddedBroker:
             if self._stopping.wait(max(delay_s, self._outage_until - ended)):
                 return
             _log.warning("broker ended with status %d, starting it again", status)
-            process, started = self._spawn(), time.monotonic()
-            self.restarts += 1
+            started = time.monotonic()
+            try:
+                process = self._spawn()
+            except OSError:  # a full disk, no process to be had: `wait` gives the old status at once
+                _log.exception("the broker cannot be started")
+            else:
+                self.restarts += 1
 
     def _end_process(self) -> None:
         if self._process is not None:

@@ -2,7 +2,7 @@
 
 1. The child's standard input is the leash: it ends when the parent does, however that happens.
 2. After `stop` nothing is left running.
-3. One that dies at once again and again is started ever more slowly.
+3. One that dies at once again and again, or cannot be started just now, is started ever more slowly.
 """
 
 import logging
@@ -73,7 +73,11 @@ class Child:
             if self._stopping.wait(delay_s):
                 return
             _log.warning("%s ended with status %d, starting it again", self.name, status)
-            process, started = self._spawn(), time.monotonic()
+            started = time.monotonic()
+            try:
+                process = self._spawn()
+            except OSError:  # a full disk, no process to be had: `wait` gives the old status at once
+                _log.exception("%s cannot be started", self.name)
 
     def _end(self) -> None:
         if self._process is not None:

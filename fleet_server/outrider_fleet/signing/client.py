@@ -6,7 +6,7 @@ online = client.publish_release("har", metadata)
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from outrider_protocol.messages import TrustOnline
 from outrider_protocol.order import Order
 
 TIMEOUT_S: Final = 30.0
+PART_BYTES: Final = framing.FRAME_BYTES // 4  # an envelope has less than four times its order's length, escaped twice
 
 
 class SignerClient:
@@ -35,9 +36,10 @@ class SignerClient:
         return self.sign_orders([order])[0]
 
     def sign_orders(self, orders: Sequence[Order]) -> list[bytes]:
-        """Return one envelope an order; all are signed or none."""
-        answer = self._ask({"op": "sign_orders", "orders": [order.encode().decode() for order in orders]})
-        return [text.encode() for text in answer["envelopes"]]
+        """Return one envelope an order; all are given out or none, however many there are."""
+        texts = [order.encode().decode() for order in orders]
+        answers = [self._ask({"op": "sign_orders", "orders": part}) for part in _parts(texts)]
+        return [text.encode() for answer in answers for text in answer["envelopes"]]
 
     def publish_release(self, model: str, role_metadata: bytes) -> TrustOnline:
         """Publish a delegated role; returns what devices are to be sent. Raises `MetadataRefusedError`."""
@@ -87,6 +89,18 @@ class SignerClient:
         if answer is None:
             raise SignerError(f"{self._path}: the signer ended without an answer")
         return answer
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """In messages that fit a frame, and whose answers do."""
+    part, size = list[str](), 0
+    for text in texts:
+        if part and size + len(text) > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    yield part
 
 
 def _refusal(answer: dict[str, Any]) -> FleetError:

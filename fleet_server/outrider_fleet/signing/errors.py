@@ -90,6 +90,12 @@ class AuditKeyMissingError(UnavailableError):
     hint = "`outrider-fleet trust rotate audit` makes one, in a fleet that was made before there were any."
 
 
+class JournalError(UnavailableError):
+    """The log of signatures could not be written: nothing is signed that is not in it."""
+
+    hint = "Is the disk full, or logs/signatures.jsonl not the signer's own? It goes on by itself once it can write."
+
+
 class SignerError(UnavailableError):
     """The signer process does not answer, or answered with an error it did not expect."""
 

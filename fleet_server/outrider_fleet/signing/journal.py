@@ -2,7 +2,8 @@
 
 1. One JSON line a signature in `logs/signatures.jsonl`, fsynced before the signature is given out.
 2. A torn last line (power cut while writing) is cut off: its signature was never given out.
-3. Anything else that cannot be read stops the signer: it must not forget what it signed.
+3. A line is written whole or not at all, on a full disk too: what follows it can always be read.
+4. Anything else that cannot be read stops the signer: it must not forget what it signed.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider_fleet.pki.files import private_directory, sync_directory
-from outrider_fleet.signing.errors import TrustBrokenError
+from outrider_fleet.signing.errors import JournalError, TrustBrokenError
 
 Entry = dict[str, Any]
 
@@ -35,11 +36,18 @@ class Journal:
         return [self._parse(number, line) for number, line in enumerate(whole.splitlines(), start=1)]
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Write entries durably, all with one fsync."""
+        """Write entries durably, all with one fsync; raises `JournalError`, then none of them was written."""
         lines = b"".join(json.dumps(entry, sort_keys=True).encode() + b"\n" for entry in entries)
-        if lines:
-            os.write(self._fd, lines)
+        if not lines:
+            return
+        size = os.fstat(self._fd).st_size
+        try:
+            while lines:
+                lines = lines[os.write(self._fd, lines) :]
             os.fsync(self._fd)
+        except OSError as error:
+            os.ftruncate(self._fd, size)
+            raise JournalError(f"{self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""

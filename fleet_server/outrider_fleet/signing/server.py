@@ -22,6 +22,7 @@ from outrider_fleet.errors import FleetError
 from outrider_fleet.pki.ca import Clock, utc_now
 from outrider_fleet.pki.files import private_directory
 from outrider_fleet.signing import framing, peers
+from outrider_fleet.signing.errors import SignerError
 from outrider_fleet.signing.heads import HeadSigner
 from outrider_fleet.signing.journal import Journal
 from outrider_fleet.signing.online import OnlineRoles
@@ -68,27 +69,32 @@ class Signer:
 
     def handle(self, request: dict[str, Any]) -> Answer:
         """Answer `{"ok": true, …}` or `{"ok": false, error, message, hint}`."""
-        fields = Fields(request, "request")
-        with self._lock, self._repository.locked():
-            try:
-                operation = self._operations.get(fields.text("op"))
-                if operation is None:
-                    raise MalformedError(f"request.op: {request['op']!r} is not known")
-                return {"ok": True, **operation(fields)}
-            except (FleetError, ProtocolError) as error:
-                _log.warning("refused: %s: %s", type(error).__name__, error)
-                return _refusal(error)
+        try:
+            with self._lock, self._repository.locked():
+                return {"ok": True, **self._perform(Fields(request, "request"))}
+        except (FleetError, ProtocolError) as error:
+            _log.warning("refused: %s: %s", type(error).__name__, error)
+            return _refusal(error)
+        except OSError as error:  # a full disk: the next request may find room
+            _log.exception("not signed")
+            return _refusal(SignerError(f"the signer cannot write: {error}"))
+
+    def _perform(self, fields: Fields) -> Answer:
+        operation = self._operations.get(fields.text("op"))
+        if operation is None:
+            raise MalformedError(f"request.op: {fields.value['op']!r} is not known")
+        return operation(fields)
 
     def tick(self) -> None:
-        """Sign anew what grows old; a broken trust repository is logged, orders go on."""
-        with self._lock, self._repository.locked():
-            try:
+        """Sign anew what grows old; a broken trust repository or a full disk is logged, orders go on."""
+        try:
+            with self._lock, self._repository.locked():
                 self._roles.refresh(self._clock())
                 keys = self._repository.audit_keys()
                 if keys is not None:
                     self._keys.for_heads(keys)  # a successor that is in charge takes its place
-            except FleetError as error:
-                _log.error("online roles were not signed: %s (%s)", error, error.hint)
+        except (FleetError, ProtocolError, OSError) as error:
+            _log.error("online roles were not signed: %s (%s)", error, getattr(error, "hint", type(error).__name__))
 
     def _sign_orders(self, fields: Fields) -> Answer:
         orders = [Order.decode(text.encode()) for text in fields.texts("orders")]
@@ -195,8 +201,10 @@ def serve(
     with SignerServer(socket_path(home), signer, clients) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="signer")
         thread.start()
-        while not stop.wait(tick_s):
-            signer.tick()
-        server.shutdown()
-        thread.join()
+        try:
+            while not stop.wait(tick_s):
+                signer.tick()
+        finally:  # whatever ends it: a process that only seems to be there is not started again
+            server.shutdown()
+            thread.join()
     signer.journal.close()

@@ -19,7 +19,7 @@ from outrider_fleet.app import tokens
 from outrider_protocol.ids import digest_of
 from outrider_protocol.messages import EnrolRequest, EnrolResponse
 from tests.fleet.api.conftest import Ask
-from tests.fleet.app.house import CANARY, House, csr
+from tests.fleet.app.house import CANARY, OUTBOX, House, csr
 
 V1 = PREFIX
 SPEC = Path(__file__).parents[3] / "docs" / "spec" / "api.md"
@@ -287,3 +287,41 @@ def test_spec_lists_every_request(ask: Ask) -> None:
         known = re.sub(r"<\w+>", "<x>", text)
         stem = path.rsplit("/<x>", 1)[0] if path.endswith("/<x>") and f"`{path}" not in known else path
         assert path in known or stem + "/{" in known, route
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/releases?after=99999999999999999999", ""),
+        ("GET", "/audit?after=99999999999999999999", ""),
+        ("GET", "/snapshots?after=-1", ""),
+        ("GET", f"/lineage/prediction/watch-1/{OUTBOX}/99999999999999999999/0", ""),
+        ("POST", "/tokens", '{"kind": "viewer", "ttl_s": NaN}'),
+        ("POST", "/tokens", '{"kind": "viewer", "ttl_s": 1e999}'),
+        ("POST", "/tokens", '{"kind": "viewer", "ttl_s": 1e300}'),
+        ("POST", "/tokens", r'{"kind": "viewer", "name": "\ud800"}'),
+        ("POST", "/rollouts", r'{"model": "har", "version": "1.0", "phases": [{"name": "\ud800", "percent": 100}]}'),
+        (
+            "POST",
+            "/labels",
+            r'{"model": "har", "labels": [{"prediction_id": "x", "label": "run", "source": "\ud800"}]}',
+        ),
+        ("PUT", "/policies/har", '{"drift": {"cooldown_s": NaN}}'),
+        ("PUT", "/policies/har", r'{"rollout": {"group": "\ud800"}}'),
+    ],
+)
+def test_what_no_store_can_hold(ask: Ask, method: str, path: str, body: str) -> None:
+    """API-2: numbers beyond every column, NaN and half characters are malformed, like anything else that is."""
+    answer = ask("operator").request(method, V1 + path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error", "message", "hint"}
+
+
+def test_a_store_that_is_away(ask: Ask, house: House) -> None:
+    """API-2: a part that is away is told in the one form, whatever part it is."""
+    client = ask("operator")
+    with house.fleet.change() as change:
+        change.connection.exec_driver_sql("ALTER TABLE releases RENAME TO elsewhere")
+    answer = client.get(f"{V1}/releases")
+    assert (answer.status_code, answer.json()["error"]) == (503, "StoreError")
+    assert "elsewhere" not in answer.text

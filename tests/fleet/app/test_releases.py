@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from outrider_fleet.app import blobs, publish_release
 from outrider_fleet.app.publish_release import Upload
-from outrider_fleet.errors import ConflictError, MetadataRefusedError, ReleaseRefusedError, TamperedError, UnknownError
+from outrider_fleet.errors import (
+    ConflictError,
+    FleetError,
+    MetadataRefusedError,
+    ReleaseRefusedError,
+    TamperedError,
+    UnknownError,
+)
 from outrider_fleet.signing import ceremony
 from outrider_fleet.signing.errors import SignatureThresholdError
 from outrider_protocol import canonical, ids, limits, manifest, signing, topics
@@ -51,6 +61,55 @@ def test_same_again(house: House) -> None:
     publish(house, made)
     assert house.value("SELECT count(*) FROM releases") == 1
     assert house.value("SELECT count(*) FROM audit WHERE action = 'release.publish'") == 1
+
+
+def at_once(work: Callable[[], object], times: int = 2) -> list[Exception]:
+    """Do the same in several threads, which begin together; returns their errors."""
+    errors: list[Exception] = []
+    begin = threading.Barrier(times)
+
+    def run() -> None:
+        begin.wait()
+        try:
+            work()
+        except (FleetError, SQLAlchemyError, OSError) as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def test_the_same_sent_twice_at_once(house: House) -> None:
+    """REL-7: a pipeline that did not wait for its answer and asks again is answered twice, and it counts once."""
+    made = house.make("1.0", 1)
+    house.upload(made)
+    assert at_once(lambda: publish(house, made)) == []
+    assert house.value("SELECT count(*) FROM releases") == 1
+    assert house.value("SELECT count(*) FROM audit WHERE action = 'release.publish'") == 1
+
+
+def test_the_same_blob_uploaded_at_once(house: House) -> None:
+    """REL-2: pipelines that upload the same layer at the same time all get it there, whole."""
+    numbers = itertools.count()
+    for data in (bytes([n]) * 100_000 for n in range(10)):
+        digest = ids.digest_of(data)
+
+        def upload(data: bytes = data, digest: str = digest) -> None:
+            file = house.home.blobs / f".upload-{next(numbers)}"
+            file.write_bytes(data)
+            try:
+                blobs.adopt(house.fleet, digest, blobs.Received(str(file), digest, len(data)), "pipeline:test")
+            finally:
+                file.unlink()
+
+        assert at_once(upload, 4) == []
+        assert blobs.read(house.fleet, digest, len(data), "layer") == data
+    assert house.value("SELECT count(*) FROM blobs") == 10
+    assert not list(house.home.blobs.glob(".*"))
 
 
 def test_other_content_under_the_name(house: House) -> None:

@@ -55,6 +55,19 @@ def test_outage_lasts_as_long_as_asked(house: House) -> None:
     house.broker.wait_listening()
 
 
+def test_a_broker_that_cannot_be_started_is_tried_again(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """BRK-11: a full disk in the moment of its restart costs some tries, not the broker."""
+    restarts, in_the_way = house.broker.restarts, house.broker.home / f".nats.pid.{os.getpid()}.new"
+    in_the_way.mkdir()
+    try:
+        house.broker.kill()
+        assert until(lambda: caplog.text.count("cannot be started") >= 2)
+    finally:
+        in_the_way.rmdir()
+    assert until(lambda: house.broker.restarts > restarts)
+    house.broker.wait_listening()
+
+
 def test_secrets_are_owner_only(house: House) -> None:
     """BRK-13: passwords and the callout's signing key are random and in 0600 files."""
     for name in ("credentials.json", "nats.conf"):

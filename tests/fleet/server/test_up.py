@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from outrider_fleet.errors import ConfigError, ConflictError, FleetError
+from outrider_fleet.processes.child import Child
 from outrider_fleet.server import initialise, serve
 from outrider_fleet.server.periodic import Periodic
 from outrider_fleet.signing.offline import Offline
@@ -216,3 +217,28 @@ def test_work_that_fails_takes_no_other_along() -> None:
     periodic.start()
     assert done.wait(5)
     periodic.stop()
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SRV-6: what keeps it from being started for a moment does not keep it away for good."""
+    log, pause = tmp_path / "logs" / "child.log", threading.Event()
+    child = Child("test", [sys.executable, "-c", "import sys; sys.stdin.read()"], log)
+    child.start()
+    former = child.pid
+    assert former is not None
+    try:
+        log.rename(tmp_path / "kept.log")
+        log.mkdir()
+        os.kill(former, signal.SIGKILL)
+        for _ in range(500):
+            if "cannot be started" in caplog.text:
+                break
+            pause.wait(0.02)
+        log.rmdir()
+        for _ in range(500):
+            if child.pid not in (None, former):
+                return
+            pause.wait(0.02)
+        pytest.fail("it was not started again")
+    finally:
+        child.stop()

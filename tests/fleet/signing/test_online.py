@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,25 @@ def test_ceremony_and_release_are_followed(fleet: Fleet) -> None:
     assert set(snapshot.meta) == {"targets.json", "har.json"}
     snapshot.meta["har.json"].verify_length_and_hashes(role)
     assert snapshot.meta["targets.json"].version == 2
+
+
+def test_what_cannot_be_written_now_is_signed_later(fleet: Fleet) -> None:
+    """SGN-16 and SGN-24: a full disk ends neither the signer nor its tick; whoever asks is told, and later it works."""
+    days = [0]
+    signer = Signer(fleet.home, lambda: dt.datetime.now(dt.UTC) + dt.timedelta(days=days[0]))
+    signer.tick()
+    before = (fleet.home / "trust" / "timestamp.json").read_bytes()
+    days[0] = 5
+    in_the_way = fleet.home / "trust" / f".snapshot.json.{os.getpid()}.new"
+    in_the_way.mkdir()
+    signer.tick()
+    refused = signer.handle({"op": "refresh"})
+    assert (refused["ok"], refused["error"]) == (False, "SignerError")
+    assert (fleet.home / "trust" / "timestamp.json").read_bytes() == before
+    in_the_way.rmdir()
+    signer.tick()
+    assert (fleet.home / "trust" / "timestamp.json").read_bytes() != before
+    signer.journal.close()
 
 
 def test_stored_message_is_what_was_signed_last(fleet: Fleet) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,27 @@ def test_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     journal.append([{"n": 2}])
     assert journal.entries() == [{"kind": "order", "n": 1}, {"n": 2}]
     journal.close()
+
+
+def test_a_full_disk_leaves_no_half_line(fleet: Fleet, signer: Signer) -> None:
+    """SGN-20 and SGN-25: a line for which there is no room is not written at all, and nothing is signed for it; what is
+    signed later can be read after a restart.
+    """
+    log = fleet.home / "logs" / "signatures.jsonl"
+    assert sign(signer, order(seq=1))["ok"]
+    before, (soft, hard) = log.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
+    try:
+        refused = sign(signer, order(seq=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (refused["ok"], refused["error"]) == (False, "JournalError")
+    assert "disk" in refused["hint"]
+    assert log.read_bytes() == before
+    assert sign(signer, order(seq=2, release="1.1"))["ok"]
+    again = Signer(fleet.home)
+    assert sign(again, order(seq=2))["error"] == "OrderRefusedError"
+    again.journal.close()
 
 
 def test_damaged_log_stops_the_signer(fleet: Fleet) -> None:

@@ -50,6 +50,17 @@ def test_orders_and_releases_over_the_socket(fleet: Fleet, process: SignerProces
         client.publish_release("../har", b"{}")
 
 
+def test_more_orders_than_a_message_holds(process: SignerProcess) -> None:
+    """SGN-23 and SGN-26: a fleet's orders come back in their order, however many there are."""
+    parameters = {f"threshold-of-class-{n:03d}": 0.5 for n in range(200)}
+    wanted = [order(f"dev-{n}", n + 1, parameters=parameters) for n in range(1500)]
+    assert sum(len(each.encode()) for each in wanted) > framing.FRAME_BYTES
+    envelopes = SignerClient(process.socket).sign_orders(wanted)
+    payloads = [dsse.Envelope.decode(envelope, limits.ORDER_BYTES).payload for envelope in envelopes]
+    assert payloads == [each.encode() for each in wanted]
+    assert SignerClient(process.socket).sign_orders([]) == []
+
+
 def test_socket_is_the_owners(process: SignerProcess) -> None:
     """SGN-27: only the signer's own user may open the socket."""
     assert process.socket.stat().st_mode & 0o777 == 0o600

@@ -25,13 +25,17 @@ class Run:
 
 @dataclass
 class State:
-    """What the simulated server knows. `lease_expired` lets a claimed run be claimed again."""
+    """What the simulated server knows. `lease_expired` lets a claimed run be claimed again.
+
+    While it is `down` it answers 503; while it is `torn` its answers break off in the middle.
+    """
 
     runs: list[Run] = field(default_factory=list)
     role: bytes | None = None
     snapshot: bytes = SNAPSHOT
     lease_expired: bool = False
     down: bool = False
+    torn: bool = False
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -113,6 +117,12 @@ class _Handler(BaseHTTPRequestHandler):
         state.requests.append((self.command, path, self.headers.get("Authorization", "")))
         if state.down:
             self._answer(503, b"busy")
+            return None
+        if state.torn:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b'9\r\n{"run')
             return None
         return path
 

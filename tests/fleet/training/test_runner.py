@@ -150,7 +150,8 @@ def test_time_limit(place: Place) -> None:
     assert _is_gone(int((place.directory / "child").read_text()))
 
 
-def test_progress_keeps_the_claim(place: Place) -> None:
+@pytest.mark.parametrize("away", ["down", "torn"])
+def test_progress_keeps_the_claim(place: Place, away: str) -> None:
     """TRN-8: while a step runs, its last line is reported again and again; a server that is away does not end it."""
     wait = "from pathlib import Path\nfrom threading import Event\nprint('epoch 0', flush=True)\n"
     wait += "while not Path('go').exists():\n    Event().wait(0.01)\n"
@@ -160,10 +161,11 @@ def test_progress_keeps_the_claim(place: Place) -> None:
     working.start()
     with state.changed:
         assert state.changed.wait_for(lambda: run.progress.count("train: epoch 0") >= 2, 10)
-    state.down, before, pause = True, len(state.requests), threading.Event()
+    setattr(state, away, True)
+    before, pause = len(state.requests), threading.Event()
     while len(state.requests) < before + 2 and working.is_alive():
         pause.wait(0.01)
-    state.down = False
+    setattr(state, away, False)
     (place.directory / "go").touch()
     working.join(20)
     assert run.state == "succeeded"
@@ -214,15 +216,16 @@ def test_runner_ends_on_its_leash_and_takes_its_step_along(place: Place) -> None
     assert _is_gone(int((place.directory / "pid").read_text()))
 
 
-def test_absent_server_is_asked_again(place: Place) -> None:
+@pytest.mark.parametrize("away", ["down", "torn"])
+def test_absent_server_is_asked_again(place: Place, away: str) -> None:
     """TRN-12: a server that does not answer is asked again; the run is done when it is back."""
-    place.state.down = True
+    setattr(place.state, away, True)
     stop, runner = threading.Event(), place.runner()
     working = threading.Thread(target=runner.work, args=(stop,))
     working.start()
-    while len(place.state.requests) < 3:
+    while len(place.state.requests) < 3 and working.is_alive():
         stop.wait(0.02)
-    place.state.down = False
+    setattr(place.state, away, False)
     with place.state.changed:
         assert place.state.changed.wait_for(lambda: place.state.runs[0].state == "succeeded", 20)
     stop.set()
