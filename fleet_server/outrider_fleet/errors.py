@@ -52,6 +52,12 @@ class PortTakenError(ConflictError):
     hint = "End what listens there, or choose another port: `up --http-port`, or `[api] port` in fleet.toml."
 
 
+class LastOperatorError(ConflictError):
+    """Without this token nobody could change the fleet any more."""
+
+    hint = "Make another first: `outrider-fleet token create --kind operator`; the home's own is keys/operator.token."
+
+
 class IllegalActionError(ConflictError):
     """This action is not possible in the present state."""
 

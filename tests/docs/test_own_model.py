@@ -27,11 +27,16 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
 def commands() -> list[str]:
-    """The README's commands: comments removed, continuation lines joined."""
+    """The README's commands, one for each comment, as they are pasted into one shell: continuation lines joined."""
     block = re.search(r"<!-- own model -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert block is not None
-    lines = block[1].replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.strip() and not line.startswith("#")]
+    parts = re.split(r"^# .*\n", block[1], flags=re.MULTILINE)[1:]
+    return [part.replace("\\\n", " ").strip() for part in parts]
+
+
+def kept(command: str) -> str:
+    """What a command leaves in the shell for those after it: what it exports, unless that went into the background."""
+    return "".join(f"{line}\n" for line in command.splitlines() if line.startswith("export ") and "&" not in line)
 
 
 def write_inputs(folder: Path) -> None:
@@ -64,7 +69,7 @@ def free_port() -> int:
 def shell(command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A command in a shell of its own session; the session is ended on the way out."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment = {**inherited, "PATH": f"{BIN}:{os.environ['PATH']}", "OUTRIDER_HOME": str(folder / "device")}
+    environment = {**inherited, "PATH": f"{BIN}:{os.environ['PATH']}"}
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -115,9 +120,10 @@ def test_the_readmes_five_commands(tmp_path: Path) -> None:
         wait_until("test -e fleet/run/endpoints.json", tmp_path)
         run(publish, tmp_path)
         with shell(device, tmp_path):
-            wait_until("outrider-agent status --json | grep -q '\"connected\": true'", tmp_path)
+            after = kept(device)
+            wait_until(f"{after}outrider-agent status --json | grep -q '\"connected\": true'", tmp_path)
             run(rollout, tmp_path)
-            wait_until("outrider-agent predict sample.npz", tmp_path)
+            wait_until(f"{after}outrider-agent predict sample.npz", tmp_path)
             ask(tmp_path, 30)
             wait_until("outrider-fleet --home fleet rollout list --json | grep -q '\"completed\"'", tmp_path)
     current = json.loads((tmp_path / "device/var/update.json").read_text("utf-8"))["current"]

@@ -10,7 +10,7 @@ from typing import Final
 
 from outrider_fleet.app.actor import Actor
 from outrider_fleet.app.fleet import Change, Fleet
-from outrider_fleet.errors import InvalidRequestError, UnauthenticatedError, UnknownError
+from outrider_fleet.errors import InvalidRequestError, LastOperatorError, UnauthenticatedError, UnknownError
 from outrider_fleet.store import devices, sql
 from outrider_fleet.store.sql import Row
 from outrider_fleet.store.tables import tokens
@@ -115,11 +115,18 @@ def _state(row: Row, now_ms: int) -> str:
 
 
 def revoke(fleet: Fleet, identifier: str, actor: str) -> dict[str, object]:
-    """Refuse a token from now on; raises `UnknownError` where none, or more than one, has this id."""
+    """Refuse a token from now on.
+
+    Raises `UnknownError` where none, or more than one, has this id, and `LastOperatorError`.
+    """
     with fleet.change() as change:
-        found = [row for row in devices.all_tokens(change.connection) if token_id(row["token_sha256"]) == identifier]
+        rows = devices.all_tokens(change.connection)
+        found = [row for row in rows if token_id(row["token_sha256"]) == identifier]
         if len(found) != 1:
             raise UnknownError(f"token {identifier[:20]!r}")
+        operators = [row for row in rows if row["kind"] == "operator" and _state(row, change.now_ms) == "valid"]
+        if operators == found:
+            raise LastOperatorError(f"{identifier} is the last token of an operator: nobody could make another")
         devices.revoke_token(change.connection, found[0]["token_sha256"], change.now_ms)
         holder = f"{found[0]['kind']}:{found[0]['device'] or found[0]['name']}"
         change.audit(actor, "token.revoke", holder, {"token": identifier})

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from outrider_fleet import config
+from outrider_fleet.config import Home
 from outrider_fleet.domain import audit_check
 from outrider_fleet.domain.audit_check import Report
 from outrider_fleet.errors import StoreError
@@ -43,7 +45,7 @@ def verify(sources: Sources) -> Report:
 
 
 def _keys(sources: Sources) -> AuditKeys:
-    trust = TrustRepository(sources.trust or sources.home / "trust")
+    trust = TrustRepository(sources.trust or _trust_of(sources.home))
     if sources.root is not None:
         _follow(trust, sources.root)
     trust.targets()
@@ -51,6 +53,12 @@ def _keys(sources: Sources) -> AuditKeys:
     if keys is None:
         raise AuditKeyMissingError(f"{trust.directory}: targets list no audit key")
     return keys
+
+
+def _trust_of(directory: Path) -> Path:
+    """Where a home has its trust: with a signer of its own user, in that one's home."""
+    home = Home(directory)
+    return (home.configured(config.load(home.config)) if os.access(home.config, os.R_OK) else home).trust
 
 
 def _follow(trust: TrustRepository, root: Path) -> None:

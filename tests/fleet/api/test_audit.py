@@ -186,6 +186,18 @@ def test_a_revoked_token(ask: Ask, house: House) -> None:
     assert client.post(f"{V1}/tokens/{'0' * 12}/revoke", json={}).status_code == 404
 
 
+def test_the_last_operators_token(ask: Ask, house: House) -> None:
+    """API-10: an operator does not lock everybody out; with another one made, the former goes."""
+    first = tokens.create(house.fleet, "operator", "first")
+    tokens.create(house.fleet, "operator", "was short", ttl_s=0.001)
+    house.clock.pass_s(1)
+    header, place = {"Authorization": f"Bearer {first}"}, f"{V1}/tokens/{tokens.token_id(tokens.hashed(first))}/revoke"
+    refused = ask().post(place, json={}, headers=header)
+    assert (refused.status_code, refused.json()["error"]) == (409, "LastOperatorError")
+    ask("operator")
+    assert ask().post(place, json={}, headers=header).status_code == 200
+
+
 def test_reading_the_log(ask: Ask, house: House) -> None:
     """AUD-14: the log is an operator's to read, by pages, by beginnings; the signed head is anybody's who may read."""
     assert ask().get(f"{V1}/audit").status_code == 401

@@ -142,6 +142,12 @@ def test_the_server_works_without_the_keys(town: Town) -> None:
     assert not list(town.server.rglob("director*"))
 
 
+def test_the_log_is_verified_on_the_servers_home(town: Town) -> None:
+    """AUD-6: the public metadata are the signer's, where fleet.toml names its home."""
+    eventually(lambda: town.ask("GET", "/audit/head").status_code == 200)
+    assert town.command(SERVER, "--home", str(town.server), "audit", "verify").endswith("whole\n")
+
+
 def test_the_server_cannot_read_the_keys(town: Town) -> None:
     """SGN-46: the server's user opens no key and no log of the signer, nor its memory; public metadata it does."""
     keys = sorted((town.signer / "keys").iterdir())
