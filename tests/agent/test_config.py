@@ -28,6 +28,7 @@ BASE = '[device]\nid = "dev-1"\nprofile = "x86-64"\n[broker]\nhost = "b"\nport =
         (BASE + "[models.har]\nhttp = '0.0.0.0:80'\n", "not on loopback"),
         (BASE + "[models.har]\nhttp = '127.0.0.1:99999'\n", "not on loopback"),
         (BASE + "[models.har]\nhttp = '127.0.0.1:http'\n", "not on loopback"),
+        (BASE + "[server]\nurl = 'https://fleet:port'\n", "url: 'https://fleet:port' is no address"),
         (BASE + "[telemetry]\nflush_s = 0\n", r"\[telemetry\] flush_s: more than 0"),
         (BASE + "[telemetry]\nflush_s = nan\n", "no number"),
         (BASE + "[telemetry]\nin_flight = 0\n", r"\[telemetry\] in_flight: more than 0"),
@@ -56,6 +57,14 @@ def test_what_enrolment_writes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_text(config.default_toml(device, broker, server))
     assert config.load(path) == config.Config(device, broker, server)
+    assert not config.load(path).samples.enabled
+
+
+def test_what_a_server_answers_adds_nothing_to_the_file(tmp_path: Path) -> None:
+    """AGT-CFG-2: a broker's name with quotes and lines in it stays a name."""
+    path, broker = tmp_path / "agent.toml", config.Broker('b"\n[samples]\nenabled = true # \x7f\\ü', 8883)
+    path.write_text(config.default_toml(config.Device("dev-1", "x86-64"), broker, config.Server()), encoding="utf-8")
+    assert config.load(path).broker == broker
     assert not config.load(path).samples.enabled
 
 
