@@ -3,6 +3,7 @@
 1. Unknown sections and keys are refused, with the file, the key and the reason.
 2. Every key has a default except `[device] id, profile` and `[broker] host, port`.
 3. Names carry their units; nothing is read or written at import.
+4. A number that nobody can mean (no port, a period of nothing, infinity) is refused here, not where it would be used.
 
     [device]             id = "dev-1"          profile = "x86-64"
     [broker]             host = "127.0.0.1"    port = 8883
@@ -19,10 +20,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from outrider_agent.errors import ConfigError
 from outrider_protocol import ids
@@ -34,8 +37,15 @@ else:
     import tomli as tomllib
 
 CONFIG_BYTES: Final = 256 * 1024
+NUMBER_MAX: Final = 1e12
 T = TypeVar("T")
-_LOOPBACK: Final = ("127.0.0.1:", "localhost:", "[::1]:")
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+_PORT_MAX: Final = 65_535
+_POSITIVE: Final = {
+    "broker": ("keepalive_s",),
+    "telemetry": ("flush_s", "outbox_bytes", "in_flight", "ack_timeout_s"),
+    "supervisor": ("worker_start_s", "drain_s", "state_every_s", "renew_every_s"),
+}
 
 
 @dataclass(frozen=True)
@@ -205,6 +215,8 @@ def _typed(value: Any, kind: str, where: str) -> Any:
         raise ConfigError(f"{where}: {kind} expected, not {type(value).__name__}")
     if kind in {"int", "float"} and value < 0:
         raise ConfigError(f"{where}: {value} is negative")
+    if kind in {"int", "float"} and not value <= NUMBER_MAX:  # what is not a number is not below it either
+        raise ConfigError(f"{where}: {value} is no number up to {NUMBER_MAX:g}")
     return value
 
 
@@ -215,11 +227,39 @@ def _checked(config: Config, file: str) -> Config:
         where = f"{file}: [models.{name}]"
         if model.listen != "unix":
             raise ConfigError(f'{where} listen: only "unix" is known')
-        if model.http and not model.http.startswith(_LOOPBACK):
+        if model.http and not _is_loopback(model.http):
             raise ConfigError(f"{where} http: {model.http!r} is not on loopback (127.0.0.1:PORT)")
     if not 1 <= config.telemetry.batch_records <= 10_000:
         raise ConfigError(f"{file}: [telemetry] batch_records: 1..10000 are allowed")
+    _check_addresses_and_periods(config, file)
     return config
+
+
+def _check_addresses_and_periods(config: Config, file: str) -> None:
+    if not 1 <= config.broker.port <= _PORT_MAX:
+        raise ConfigError(f"{file}: [broker] port: 1..{_PORT_MAX} are allowed")
+    if config.server.url and not is_address(config.server.url):
+        raise ConfigError(f"{file}: [server] url: {config.server.url!r} is no address (https://HOST:PORT)")
+    if config.broker.keepalive_s > _PORT_MAX:
+        raise ConfigError(f"{file}: [broker] keepalive_s: at most {_PORT_MAX} is allowed")
+    for section, names in _POSITIVE.items():
+        for name in names:
+            if not getattr(getattr(config, section), name):
+                raise ConfigError(f"{file}: [{section}] {name}: more than 0 is needed")
+
+
+def is_address(url: str) -> bool:
+    """Whether a URL has a host and a port that can be connected to, for all that its text says."""
+    try:
+        parts = urlsplit(url)
+        return bool((parts.hostname or "").encode("idna")) and parts.port != 0
+    except ValueError:  # no number, out of range, half an IPv6 address, a name that is none
+        return False
+
+
+def _is_loopback(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return host in _LOOPBACK and port.isascii() and port.isdigit() and 0 < int(port) <= _PORT_MAX
 
 
 def _named(check: Any, value: str, where: str) -> str:
@@ -232,7 +272,12 @@ def _named(check: Any, value: str, where: str) -> str:
 def default_toml(device: Device, broker: Broker, server: Server) -> str:
     """The agent.toml that enrolment writes."""
     return (
-        f'[device]\nid = "{device.id}"\nprofile = "{device.profile}"\n\n'
-        f'[broker]\nhost = "{broker.host}"\nport = {broker.port}\n\n'
-        f'[server]\nurl = "{server.url}"\n'
+        f"[device]\nid = {_quoted(device.id)}\nprofile = {_quoted(device.profile)}\n\n"
+        f"[broker]\nhost = {_quoted(broker.host)}\nport = {broker.port}\n\n"
+        f"[server]\nurl = {_quoted(server.url)}\n"
     )
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML: a server's answer adds no line to the file."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

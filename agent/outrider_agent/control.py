@@ -185,7 +185,7 @@ class Decoder:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ControlError(f"not JSON: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("op"), str):
         raise ControlError("a JSON frame must be an object with `op`")

@@ -25,7 +25,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from outrider_agent import VERSION, enrolled
 from outrider_agent.clock import Now
-from outrider_agent.config import Broker, Device, Server, default_toml
+from outrider_agent.config import Broker, Device, Server, default_toml, is_address
 from outrider_agent.durable import Durable
 from outrider_agent.errors import EnrolmentError, InputError, UnreachableError
 from outrider_agent.paths import Paths
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S: Final = 20.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_ADDRESS_HINT: Final = "Give https://HOST:PORT (http:// on loopback alone)."
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,8 @@ def _write(
 
 
 def _exchange(request: Request, message: EnrolRequest) -> EnrolResponse:
+    if not is_address(request.server):
+        raise InputError(f"{request.server!r} is no server address", _ADDRESS_HINT)
     url = urlsplit(request.server)
     connection = _connection(url, request.token)
     try:
@@ -241,8 +244,7 @@ def _connection(url: SplitResult, token: str) -> http.client.HTTPConnection:
     if url.scheme == "http" and host in _LOOPBACK:
         return http.client.HTTPConnection(host, url.port or 80, timeout=TIMEOUT_S)
     if url.scheme != "https" or not host:
-        hint = "Give https://HOST:PORT (http:// on loopback alone)."
-        raise InputError(f"{url.geturl()!r} is no server address", hint)
+        raise InputError(f"{url.geturl()!r} is no server address", _ADDRESS_HINT)
     port = url.port or 443
     context = _pinned_context(host, port, token.rpartition(".")[2])
     return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)

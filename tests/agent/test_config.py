@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from outrider_agent import config
 from outrider_agent.errors import ConfigError
 from outrider_agent.paths import Paths
+from outrider_agent.supervisor.listeners import listen
 
 BASE = '[device]\nid = "dev-1"\nprofile = "x86-64"\n[broker]\nhost = "b"\nport = 8883\n'
 
@@ -24,6 +26,14 @@ BASE = '[device]\nid = "dev-1"\nprofile = "x86-64"\n[broker]\nhost = "b"\nport =
         (BASE + "[telemetry]\noutbox_bytes = -1\n", "negative"),
         (BASE + "[samples]\nenabled = 1\n", "enabled: bool expected, not int"),
         (BASE + "[models.har]\nhttp = '0.0.0.0:80'\n", "not on loopback"),
+        (BASE + "[models.har]\nhttp = '127.0.0.1:99999'\n", "not on loopback"),
+        (BASE + "[models.har]\nhttp = '127.0.0.1:http'\n", "not on loopback"),
+        (BASE + "[server]\nurl = 'https://fleet:port'\n", "url: 'https://fleet:port' is no address"),
+        (BASE + "[telemetry]\nflush_s = 0\n", r"\[telemetry\] flush_s: more than 0"),
+        (BASE + "[telemetry]\nflush_s = nan\n", "no number"),
+        (BASE + "[telemetry]\nin_flight = 0\n", r"\[telemetry\] in_flight: more than 0"),
+        (BASE + "[supervisor]\nrenew_every_s = inf\n", "no number"),
+        (BASE + "[supervisor]\nstate_every_s = 0.0\n", r"\[supervisor\] state_every_s: more than 0"),
         (BASE + "[models.har]\nlisten = 'tcp'\n", "listen"),
         (BASE + "[models.Har]\n", "not a model name"),
         (BASE.replace("dev-1", "Dev 1"), "not a device id"),
@@ -50,6 +60,14 @@ def test_what_enrolment_writes_is_read(tmp_path: Path) -> None:
     assert not config.load(path).samples.enabled
 
 
+def test_what_a_server_answers_adds_nothing_to_the_file(tmp_path: Path) -> None:
+    """AGT-CFG-2: a broker's name with quotes and lines in it stays a name."""
+    path, broker = tmp_path / "agent.toml", config.Broker('b"\n[samples]\nenabled = true # \x7f\\ü', 8883)
+    path.write_text(config.default_toml(config.Device("dev-1", "x86-64"), broker, config.Server()), encoding="utf-8")
+    assert config.load(path).broker == broker
+    assert not config.load(path).samples.enabled
+
+
 def test_a_missing_file_says_who_writes_it(tmp_path: Path) -> None:
     """AGT-CFG-1: the hint names the command."""
     with pytest.raises(ConfigError) as caught:
@@ -66,3 +84,23 @@ def test_home_or_the_systems_directories(tmp_path: Path) -> None:
         "/var/lib/outrider/outbox.db",
         "/run/outrider/har.sock",
     ]
+
+
+@pytest.mark.parametrize("port", [0, 65_536])
+def test_a_port_that_is_none(port: int) -> None:
+    """AGT-CFG-1: refused when the file is read, not at every connection."""
+    with pytest.raises(ConfigError, match="port"):
+        config.parse({"device": {"id": "dev-1", "profile": "x86-64"}, "broker": {"host": "b", "port": port}})
+
+
+def test_a_model_listens_on_ipv6(tmp_path: Path) -> None:
+    """AGT-CFG-1: each address that is allowed can be listened on; what is taken leaves nothing open."""
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    made = listen(tmp_path / "m.sock", config.Model(http=f"[::1]:{port}"))
+    assert made.tcp is not None
+    assert made.tcp.getsockname()[:2] == ("::1", port)
+    made.close()

@@ -40,6 +40,7 @@ def test_any_cut_of_the_bytes_gives_the_same_messages(messages: list[Any], step:
         b"\xff\xff\xff\xff\x00",
         b"\x01\x00\x00\x00\x07x",
         b"\x02\x00\x00\x00\x00[]",
+        (1_000_000).to_bytes(4, "little") + b"\x00" + b"[" * 1_000_000,
         b"\x01\x00\x00\x00\x01x",
         frame("a", {}, b"12345").replace(b'"blob":5', b'"blob":4'),
         frame("a", {"fds": 1}),

@@ -5,6 +5,7 @@
 2. Sending never blocks: what the socket does not take waits here, bounded by `QUEUE_BYTES`; a child that does not read
    is killed.
 3. End of file on the channel, or a broken frame, is the child's end: `on_end` is called once, with its exit status.
+4. A child that cannot be started (no memory, no descriptor) has ended: `on_end` follows, with `CANNOT_START`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from outrider_agent.errors import AgentError, ControlError
 from outrider_agent.supervisor.loop import Loop
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
+CANNOT_START: Final = os.EX_OSERR
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -40,30 +42,42 @@ class Child:
         self._queued_bytes = 0
         self._ended = False
         self._sock: socket.socket
-        self._process: subprocess.Popen[bytes]
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, arguments: Sequence[str], descriptors: Mapping[str, int] | None = None) -> None:
         """Run `python -m …` in this environment; `descriptors` are inherited, named there by their keys."""
-        self._sock, theirs = socket.socketpair()
-        passed = {CONTROL_FD: theirs.fileno(), **(descriptors or {})}
-        numbers = {name: str(number) for name, number in passed.items()}
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                env={**os.environ, **numbers},
-                stdin=subprocess.DEVNULL,
-                pass_fds=tuple(passed.values()),
-                start_new_session=True,
-            )
-        finally:
-            theirs.close()
+            self._start(arguments, descriptors or {})
+        except OSError as error:
+            _LOG.error("%s cannot be started: %s", self.name, error)
+            self._ended = True
+            self._loop.call_later(0.0, lambda: self._on_end(CANNOT_START))
+            return
         self._sock.setblocking(False)
         self._loop.watch(self._sock, self._readable)
 
+    def _start(self, arguments: Sequence[str], descriptors: Mapping[str, int]) -> None:
+        ours, theirs = socket.socketpair()
+        passed = {CONTROL_FD: theirs.fileno(), **descriptors}
+        numbers = {name: str(number) for name, number in passed.items()}
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", *arguments],
+                    env={**os.environ, **numbers},
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=tuple(passed.values()),
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
+        self._sock = ours
+
     @property
     def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
+        """Its process id, 0 where it was never started."""
+        return self._process.pid if self._process is not None else 0
 
     @property
     def alive(self) -> bool:
@@ -87,7 +101,7 @@ class Child:
 
     def kill(self) -> None:
         """End it now; `on_end` follows."""
-        if not self._ended:
+        if not self._ended and self._process is not None:
             self._process.kill()
 
     def terminate(self, grace_s: float) -> None:
@@ -97,6 +111,8 @@ class Child:
 
     def wait(self, timeout_s: float) -> None:
         """Block until it has gone, killing it after `timeout_s`; for the supervisor's own end."""
+        if self._process is None:
+            return
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -141,7 +157,7 @@ class Child:
             self._loop.watch(self._sock, self._readable, self._writable)
             return
         except OSError:
-            self._outgoing.clear()
+            self._drop_outgoing()
         self._loop.watch(self._sock, self._readable)
 
     def _send_some(self) -> None:
@@ -161,8 +177,11 @@ class Child:
         self._ended = True
         self._loop.forget(self._sock)
         self._sock.close()
-        for _, fds in self._outgoing:
-            for fd in fds:
-                os.close(fd)
+        self._drop_outgoing()
         self.wait(1.0)
-        self._on_end(self._process.returncode)
+        self._on_end(self._process.returncode if self._process is not None else CANNOT_START)
+
+    def _drop_outgoing(self) -> None:
+        while self._outgoing:
+            for fd in self._outgoing.popleft()[1]:
+                os.close(fd)

@@ -16,6 +16,7 @@ False
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 from outrider_agent.supervisor.machine import Stage
@@ -24,6 +25,7 @@ from outrider_agent.supervisor.state import Execution
 FIRST_S: Final = 2.0
 LIMIT_S: Final = 600.0
 AGAIN_S: Final = 300.0
+REMEMBERED: Final = 16
 FETCHING: Final = frozenset({Stage.NOTIFIED, Stage.DOWNLOADING, Stage.VERIFYING, Stage.STAGED, Stage.VALIDATING})
 
 
@@ -39,34 +41,38 @@ def needs_update(envelope_sha256: str, execution: Execution | None) -> bool:
     return execution.stage in FETCHING
 
 
+@dataclass
+class _Try:
+    count: int = 0
+    refused_s: float | None = None
+    error: str = ""
+
+
 class Tries:
-    """What became of the last envelope."""
+    """What became of the last envelopes: an order of the broker's and a carried one may fail in turn."""
 
     def __init__(self) -> None:
-        self._envelope = ""
-        self._count = 0
-        self._refused_s: float | None = None
-        self.error = ""
+        self._known: dict[str, _Try] = {}
 
     def failed(self, envelope_sha256: str, now_s: float, *, final: bool) -> float | None:
         """Record a failure; return the wait in seconds before the next try, None for none."""
-        if envelope_sha256 != self._envelope:
-            self._envelope, self._count, self.error = envelope_sha256, 0, ""
-        self._refused_s = now_s if final else None
+        one = self._known.pop(envelope_sha256, _Try())
+        self._known[envelope_sha256] = one
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
+        one.refused_s = now_s if final else None
         if final:
             return None
-        self._count = min(self._count + 1, 16)
-        return min(LIMIT_S, FIRST_S * 2.0 ** (self._count - 1))
+        one.count = min(one.count + 1, 16)
+        return min(LIMIT_S, FIRST_S * 2.0 ** (one.count - 1))
 
     def refused(self, envelope_sha256: str, now_s: float) -> bool:
         """Whether this very envelope was refused a short while ago."""
-        if self._refused_s is None or envelope_sha256 != self._envelope:
-            return False
-        return now_s - self._refused_s < AGAIN_S
+        one = self._known.get(envelope_sha256)
+        return one is not None and one.refused_s is not None and now_s - one.refused_s < AGAIN_S
 
     def is_news(self, envelope_sha256: str, error: str) -> bool:
         """Whether this failure of this envelope was not reported yet."""
-        news = envelope_sha256 != self._envelope or error != self.error
-        if envelope_sha256 == self._envelope:
-            self.error = error
+        one = self._known.get(envelope_sha256, _Try())
+        news, one.error = error != one.error, error
         return news

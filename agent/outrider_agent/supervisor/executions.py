@@ -2,16 +2,19 @@
 
 1. Whatever fails, what serves goes on serving.
 2. Artifacts that nobody runs, returns to or fetches are removed at an execution's end.
+3. What cannot be saved now (a full disk) is tried again each `AGAIN_S`; the current release serves all the same.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from outrider_agent.control import Message
 from outrider_agent.durable import Durable
+from outrider_agent.errors import DurableError
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor import trial
 from outrider_agent.supervisor.desired_file import DesiredFile
@@ -25,6 +28,9 @@ from outrider_agent.supervisor.state import Execution, Release, StateFile, Updat
 from outrider_agent.supervisor.worker import Worker
 from outrider_agent.supervisor.workers import Workers
 from outrider_protocol.messages import ExecutionReport
+
+_LOG: Final = logging.getLogger(__name__)
+AGAIN_S: Final = 1.0
 
 
 class Executions:
@@ -56,11 +62,32 @@ class Executions:
         return self.runner.state
 
     def start(self) -> None:
-        """Count the start, let the current release serve, go on with the execution."""
-        self.runner.start()
+        """Let the current release serve, count the start, go on with the execution."""
         if self.state.current is not None:
             self._workers.start_current(self.state.current)
-        self.runner.resume()
+        self._count_start()
+
+    def _count_start(self) -> None:
+        try:
+            self.runner.start()
+        except DurableError as error:
+            _LOG.error("%s (%s)", error, error.hint)
+            self._loop.call_later(AGAIN_S, self._count_start)
+            return
+        self._insist(self.runner.resume)
+
+    def _insist(self, work: Callable[[], object]) -> None:
+        """Do it, and again while it cannot be saved and the execution has not moved on without it."""
+        execution = self.runner.execution
+        try:
+            work()
+        except DurableError as error:
+            _LOG.error("%s (%s)", error, error.hint)
+            self._loop.call_later(AGAIN_S, lambda: self._insist_for(execution, work))
+
+    def _insist_for(self, execution: Execution | None, work: Callable[[], object]) -> None:
+        if self.runner.execution == execution:
+            self._insist(work)
 
     # ---------------------------------------------------------------- effects (`runner.Actions`)
 
@@ -125,25 +152,25 @@ class Executions:
 
     def candidate_ready(self) -> None:
         """It has loaded, warmed and passed its golden vectors again."""
-        self.runner.offer(Event.CANDIDATE_READY)
+        self._insist(lambda: self.runner.offer(Event.CANDIDATE_READY))
 
     def candidate_failed(self, detail: dict[str, Any]) -> None:
         """It ended, or did not load."""
-        self.runner.offer(Event.CANDIDATE_FAILED, detail)
+        self._insist(lambda: self.runner.offer(Event.CANDIDATE_FAILED, detail))
 
     def serving_failed(self, release: Release, detail: dict[str, Any]) -> None:
         """What serves has ended: only on probation is that the candidate's failure."""
         execution = self.runner.execution
         if execution is not None and execution.stage is Stage.PROBATION and execution.target == release:
-            self.runner.feed(Event.CANDIDATE_FAILED, detail)
+            self._insist(lambda: self.runner.feed(Event.CANDIDATE_FAILED, detail))
 
     def returned(self) -> None:
         """The last succeeded release serves again."""
-        self.runner.offer(Event.ROLLBACK_DONE)
+        self._insist(lambda: self.runner.offer(Event.ROLLBACK_DONE))
 
     def return_failed(self, detail: dict[str, Any]) -> None:
         """It does not."""
-        self.runner.offer(Event.ROLLBACK_IMPOSSIBLE, detail)
+        self._insist(lambda: self.runner.offer(Event.ROLLBACK_IMPOSSIBLE, detail))
 
     def worker_told(self, worker: Worker, message: Message) -> None:
         """Events go to the outbox; counts are judged."""

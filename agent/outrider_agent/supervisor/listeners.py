@@ -66,7 +66,12 @@ class OwnSocket:
 
 def listen(path: Path, model: Model) -> Listeners:
     """Open the sockets of one model; raises `ConfigError` when an address is taken."""
-    return Listeners(listen_unix(path), _listen_tcp(model.http) if model.http else None)
+    unix = listen_unix(path)
+    try:
+        return Listeners(unix, _listen_tcp(model.http) if model.http else None)
+    except ConfigError:
+        unix.close()
+        raise
 
 
 def listen_unix(path: Path, mode: int = 0o660) -> socket.socket:
@@ -87,7 +92,8 @@ def listen_unix(path: Path, mode: int = 0o660) -> socket.socket:
 
 def _listen_tcp(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), int(port)), backlog=BACKLOG)
-    except (OSError, ValueError) as error:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
+    except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(f"http {address!r}: {error}") from error

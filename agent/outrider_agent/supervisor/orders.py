@@ -18,7 +18,7 @@ from outrider_agent.errors import StateError
 from outrider_agent.supervisor import desired, trial
 from outrider_agent.supervisor.desired_file import Desired, DesiredFile
 from outrider_agent.supervisor.journal import Journal
-from outrider_agent.supervisor.loop import Loop
+from outrider_agent.supervisor.loop import Loop, Timer
 from outrider_agent.supervisor.machine import Event, Stage
 from outrider_agent.supervisor.relay import UpdateRelay
 from outrider_agent.supervisor.runner import Runner, release_of
@@ -65,6 +65,7 @@ class Orders:
         self._loop, self.runner, self._relay, self._journal = loop, runner, relay, journal
         self._kept, self._is_serving, self._settings = kept, is_serving, settings or {}
         self._tries = desired.Tries()
+        self._waits: dict[str, Timer] = {}
         self._received: Desired | None = None
         self._imported: Desired | None = None
         self._working = Desired(b"")
@@ -193,7 +194,7 @@ class Orders:
         wait_s = self._tries.failed(digest, self._loop.now_s(), final=state is not None)
         if wait_s is not None:
             what = self._working
-            self._loop.call_later(wait_s, lambda: self._again(what))
+            self._try_later(digest, what, wait_s)
         detail = {name: str(fields.get(name) or "")[:500] for name in ("error", "message", "hint")}
         news = self._tries.is_news(digest, detail["error"])
         execution = self.runner.execution
@@ -204,6 +205,17 @@ class Orders:
         self.news(envelope, {**detail, "said": "failed", "state": state, "ended": True})
         if state is not None:
             self._after_refusal(digest)
+
+    def _try_later(self, digest: str, what: Desired, wait_s: float) -> None:
+        """One try waits for each order: whatever brought it again meanwhile began no second row of tries."""
+        if digest in self._waits:
+            self._waits[digest].cancel()
+
+        def again() -> None:
+            del self._waits[digest]
+            self._again(what)
+
+        self._waits[digest] = self._loop.call_later(wait_s, again)
 
     def _again(self, what: Desired) -> None:
         execution = self.runner.execution

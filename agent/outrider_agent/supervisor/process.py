@@ -3,7 +3,8 @@
 1. It verifies nothing and never touches a tensor: numpy, onnxruntime, tuf, cryptography and urllib3 are never loaded.
 2. Bulk batches are committed at most once in `flush_s`; an event at once.
 3. No retained order within 2 s does not mean that there is none: it asks again, with growing pauses.
-4. A damaged outbox is set aside and the agent runs on; a full disk is logged and tried again.
+4. A damaged outbox is set aside and the agent runs on; a full disk is logged and tried again. An outbox that cannot be
+   opened at all has a small one in memory in its place until it can: inference goes on, and the loss is reported.
 5. Where update.json is lost, what served last serves, the loss is reported, and orders are refused by its name.
 6. SIGTERM and SIGINT: workers hand over what they hold, everything is committed, presence says offline.
 """
@@ -21,7 +22,7 @@ from outrider_agent import enrolled
 from outrider_agent.clock import Now
 from outrider_agent.config import Config
 from outrider_agent.durable import Durable
-from outrider_agent.errors import DurableError, NotEnrolledError, OutboxError
+from outrider_agent.errors import AgentError, DurableError, NotEnrolledError, OutboxError
 from outrider_agent.outbox.schema import OutboxDamagedError
 from outrider_agent.outbox.store import Outbox
 from outrider_agent.paths import Paths
@@ -49,6 +50,8 @@ from outrider_protocol.messages import Ack, Presence
 _LOG: Final = logging.getLogger(__name__)
 ASK_AGAIN_S: Final = (2.0, 4.0, 8.0, 30.0)
 STOP_S: Final = 5.0
+OUTBOX_AGAIN_S: Final = 10.0
+EVENTS_MOVED: Final = 10_000
 ORDER_BYTES_MAX: Final = 64 * 1024
 
 
@@ -58,7 +61,8 @@ class Supervisor:
     def __init__(self, paths: Paths, config: Config) -> None:
         self._paths, self._config, self._device = paths, config, config.device.id
         self.loop = Loop()
-        self._outbox = Outbox.open(paths.outbox, config.telemetry.outbox_bytes)
+        self._outbox_missing: AgentError | None = None
+        self._outbox = self._outbox_or_memory(self._open_outbox)
         self._workers = Workers(self.loop, paths, config, self._current_outbox)
         self._changed_pending = False
         self._session = 0
@@ -100,6 +104,7 @@ class Supervisor:
         self._link.start()
         self._renewer.start()
         self.loop.call_every(self._config.telemetry.flush_s, self._flush)
+        self.loop.call_every(OUTBOX_AGAIN_S, self._back_to_the_file)
         self.loop.call_every(1.0, self.executions.judge)
         self.loop.call_every(self._config.supervisor.state_every_s, self._changed)
         while not self._stopping:
@@ -111,6 +116,12 @@ class Supervisor:
         if lost is not None:
             _LOG.error("%s (%s)", lost, lost.hint)
             self._journal.agent("state_lost", {"message": str(lost), "hint": lost.hint})
+        self._tell_missing_outbox()
+
+    def _tell_missing_outbox(self) -> None:
+        missing = self._outbox_missing
+        if missing is not None:
+            self._journal.agent("outbox_in_memory", {"message": str(missing)[:500], "hint": missing.hint})
 
     def stop(self) -> None:
         """Leave the loop; may be called from a signal handler."""
@@ -133,13 +144,42 @@ class Supervisor:
             _LOG.error("%s (%s)", error, error.hint)
             self.loop.wake()
 
+    def _open_outbox(self) -> Outbox:
+        return Outbox.open(self._paths.outbox, self._config.telemetry.outbox_bytes)
+
+    def _outbox_or_memory(self, opening: Callable[[], Outbox]) -> Outbox:
+        try:
+            opened, self._outbox_missing = opening(), None
+        except (OutboxError, DurableError) as error:
+            _LOG.error("%s (%s): telemetry is held in memory", error, error.hint)
+            opened, self._outbox_missing = Outbox.in_memory(self._paths.outbox), error
+        return opened
+
     def _renew_outbox(self, error: OutboxDamagedError) -> None:
         _LOG.error("%s (%s)", error, error.hint)
-        self._outbox = self._outbox.renew()
+        self._take_outbox(self._outbox_or_memory(self._outbox.renew))
+        self._journal.agent("outbox_renewed", {"message": str(error)})
+        self._tell_missing_outbox()
+
+    def _take_outbox(self, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._sender.renewed()
         for worker in self._workers.all:
             worker.lend_anew()
-        self._journal.agent("outbox_renewed", {"message": str(error)})
+
+    def _back_to_the_file(self) -> None:
+        if self._outbox_missing is None:
+            return
+        try:
+            opened = self._open_outbox()
+        except (OutboxError, DurableError):
+            return  # said when it was missed
+        held, self._outbox_missing = self._outbox, None
+        self._take_outbox(opened)
+        for item in held.sendable("event", held.acked()["event"], EVENTS_MOVED):
+            opened.put("event", item.kind, item.n, item.body)
+        held.close()
+        _LOG.warning("the outbox %s is in use again", opened.path)
 
     # ---------------------------------------------------------------- the connection
 

@@ -2,6 +2,8 @@
 
 1. A worker holds at most one lease. A lease comes back as a batch, as `unused`, or is abandoned when the worker ends.
 2. Batches larger than a message are refused here, loudly: their sequence is abandoned.
+3. An outbox that gives out no sequence now (a full disk) holds up no answer: the lease is tried again (`lend_missing`).
+4. A message that is not what it should be is logged and passed over, whichever it is.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from outrider_agent.control import Message
+from outrider_agent.errors import OutboxError
 from outrider_agent.outbox.store import Outbox
 from outrider_agent.supervisor.child import Child
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.state import Release
 from outrider_protocol import limits
+from outrider_protocol.errors import ProtocolError
 
 _LOG: Final = logging.getLogger(__name__)
 ENVELOPE_BYTES: Final = 1024
@@ -85,7 +89,7 @@ class Worker:
     def serve(self) -> None:
         """Let it accept requests."""
         self.serving = True
-        self._lend()
+        self._lend_if_possible()
         self._child.send("serve")
 
     def drain(self) -> None:
@@ -122,12 +126,12 @@ class Worker:
 
     def _message(self, message: Message) -> None:
         handler = self._ops.get(message.op)
-        if handler is None:
-            self._listener.worker_said(self, message)
-            return
         try:
-            handler(message)
-        except (KeyError, TypeError, ValueError) as error:
+            if handler is None:
+                self._listener.worker_said(self, message)
+            else:
+                handler(message)
+        except (KeyError, TypeError, ValueError, ProtocolError) as error:
             _LOG.error("worker of %s: malformed %s (%r)", self.release.model, message.op, error)
 
     def _on_ready(self, message: Message) -> None:
@@ -162,13 +166,13 @@ class Worker:
                 outbox.abandon("bulk", seq, rows)
             else:
                 outbox.fill("bulk", seq, kind, rows, body)
-        self._lend()
+        self._lend_if_possible()
 
     def _on_unused(self, message: Message) -> None:
         seq = int(message.fields["seq"])
         if self._take_back(seq):
             self._outbox().abandon("bulk", seq)
-        self._lend()
+        self._lend_if_possible()
 
     def _on_drained(self, _: Message) -> None:
         if self.serving:
@@ -186,8 +190,18 @@ class Worker:
     def lend_anew(self) -> None:
         """After the outbox was renewed: what was lent from the old one is void."""
         self._lease = None
+        self.lend_missing()
+
+    def lend_missing(self) -> None:
+        """Where it serves without a lease: none could be had when it should have come."""
         if self.serving:
+            self._lend_if_possible()
+
+    def _lend_if_possible(self) -> None:
+        try:
             self._lend()
+        except OutboxError as error:
+            _LOG.error("worker of %s has no lease: %s", self.release.model, error)
 
     def _lend(self) -> None:
         if self.role != "serve" or not self.alive or self._lease is not None:

@@ -4,6 +4,7 @@
 2. A swap lets the candidate accept first and the old worker drain after; the old one is held until probation ends.
 3. Rolling back takes the held worker where there is one: no loading, no pause.
 4. The listening sockets outlive every worker.
+5. A candidate that cannot be started at all (its address is taken) has failed: what serves goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from outrider_agent.config import Config
 from outrider_agent.control import Message
+from outrider_agent.errors import ConfigError
 from outrider_agent.outbox.store import Outbox
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor.backoff import Backoff
@@ -69,7 +71,12 @@ class Workers:
     def start_candidate(self, release: Release) -> None:
         """Load the candidate beside what serves; `candidate_ready` or `candidate_failed` follows."""
         self._end(self.candidate)
-        self.candidate = self._start(release, "serve")
+        self.candidate = None
+        try:
+            self.candidate = self._start(release, "serve")
+        except ConfigError as error:
+            detail = {"error": type(error).__name__, "message": str(error), "hint": error.hint}
+            self._loop.call_later(0.0, lambda: self.trial.candidate_failed(detail))
 
     def swap(self) -> None:
         """The candidate accepts; what served drains and is held."""
@@ -117,7 +124,9 @@ class Workers:
             self.serving.send("shadow_off")
 
     def flush_blocking(self) -> None:
-        """Ask the worker whose open lease holds others back for what it has."""
+        """Ask the worker whose open lease holds others back for what it has; lend where a lease is missing."""
+        for worker in self.all:
+            worker.lend_missing()
         seq = self._outbox().blocking("bulk")
         if seq is not None:
             for worker in self.all:

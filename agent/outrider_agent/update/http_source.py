@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from outrider_agent import VERSION
 from outrider_agent.clock import Now
+from outrider_agent.config import is_address
 from outrider_agent.tls import client_context
 from outrider_agent.update.errors import CannotRefreshError, StalledError
 from outrider_protocol import documents
@@ -44,7 +45,7 @@ class HttpFiles:
     def __init__(
         self, url: str, context: ssl.SSLContext | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        parts = urlsplit(url)
+        parts = urlsplit(url) if is_address(url) else SplitResult("", "", "", "", "")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise HttpError(f"{url!r} is no HTTP address", "Give http://HOST:PORT/… or https://HOST:PORT/…")
         self._base, self._now_s = parts.path.rstrip("/"), clock

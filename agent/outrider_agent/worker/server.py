@@ -20,6 +20,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -199,7 +200,8 @@ class Server:
         connection.body[: connection.filled] = memoryview(connection.received)[end:]
         connection.received = b""
         if head.expects_continue:
-            connection.sock.send(_CONTINUE)
+            with suppress(BlockingIOError):  # who reads no answers is not invited, and may send all the same
+                connection.sock.send(_CONTINUE)
         self._fill(connection)
 
     def _head(self, data: bytes) -> Head:

@@ -202,3 +202,19 @@ def test_expect_continue(loop: Loop) -> None:
         sock.sendall(b"body")
         loop.step()
         assert received(sock).endswith(b"body")
+
+
+def test_a_client_that_reads_nothing_and_asks_to_go_on_ends_nothing(loop: Loop) -> None:
+    """AGT-OIP-2: however full its socket is when it asks, the worker goes on, and the request is answered."""
+    long = b"GET /%b HTTP/1.1\r\n\r\n" % (b"x" * 2000)
+    for answers in range(1, 120):
+        with loop.connect() as sock:
+            sock.sendall(long * answers + post(b"body", b"Expect: 100-continue\r\n")[:-4])
+            loop.step(answers + 5)
+            sock.sendall(b"body")
+            data = received(sock)
+            loop.step(answers + 5)
+            sock.setblocking(False)
+            assert (data + received(sock)).endswith(b"body"), answers
+            if len(data) < answers * 2000:
+                return  # its socket was full

@@ -128,7 +128,7 @@ def test_a_full_outbox_sheds_samples_then_windows_then_predictions_and_no_event(
 
 
 def test_what_waits_for_a_disk_that_takes_nothing_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AGT-OUT-13: the oldest that waits in memory goes, events never; what is left is committed once the disk is back."""
+    """AGT-OUT-13: the oldest that waits in memory goes, events never; the rest is committed once the disk is back."""
     monkeypatch.setattr("outrider_agent.outbox.store.WAITING_BYTES", 1000)
     outbox = Outbox.open(path, LIMIT)
     lease = outbox.reserve("bulk")

@@ -91,6 +91,21 @@ def test_a_refused_order_is_not_tried_at_every_reconnect() -> None:
     assert tries.failed("bb", 1.0, final=False) == desired.FIRST_S
 
 
+def test_two_orders_that_fail_in_turn_make_no_storm() -> None:
+    """AGT-SUP-5: the broker's order and a carried one are each reported once, and their waits grow all the same."""
+    tries, waits = desired.Tries(), list[float | None]()
+    assert [tries.is_news(one, "StalledError") for one in "ab" if tries.failed(one, 0.0, final=False)] == [True, True]
+    for _ in range(4):
+        for one in "ab":
+            waits.append(tries.failed(one, 1.0, final=False))
+            assert not tries.is_news(one, "StalledError")
+    assert waits == [4.0, 4.0, 8.0, 8.0, 16.0, 16.0, 32.0, 32.0]
+    for one in "ab":
+        tries.failed(one, 2.0, final=True)
+    assert tries.refused("a", 3.0)
+    assert tries.refused("b", 3.0)
+
+
 def test_waits_between_tries_grow_to_their_limit() -> None:
     """AGT-SUP-5: an order that cannot be judged yet is tried again after 2, 4, 8 … 600 s."""
     tries = desired.Tries()
@@ -248,6 +263,33 @@ def test_what_runs_is_told_when_the_order_is_taken(tmp_path: Path) -> None:
     orders.update_accepted(b"the next order", {"order": view, "floors": vars(Floors(1, 3))})
     loop.close()
     assert relay.told == [("begin", ["floors", "folder"]), ("proceed", newer.digest)]
+
+
+def test_an_order_that_comes_again_begins_no_second_row_of_tries(tmp_path: Path) -> None:
+    """AGT-SUP-5: each connection brings the order at once, and leaves one try that waits."""
+    clock = [0.0]
+    loop, relay = Loop(lambda: clock[0]), Relay()
+    StateFile(tmp_path / "update.json", Durable()).begin()
+    runner = Runner(StateFile(tmp_path / "update.json", Durable()), Recorder())
+    kept = DesiredFile(tmp_path / "desired.json", Durable())
+    orders = Orders(loop, runner, relay, SimpleNamespace(agent=lambda *_: None), kept, lambda: True)  # type: ignore[arg-type]  # simulators
+
+    def fails() -> None:
+        relay.stop()
+        orders.update_failed(b"an order", {"state": None, "error": "StalledError"})
+
+    for _ in range(10):
+        orders.received(b"an order")
+        fails()
+    began = len(relay.told)
+    for _ in range(2000):
+        clock[0] += 1.0
+        loop.run_once(0.0)
+        if relay.envelope is not None:
+            fails()
+    loop.close()
+    assert began == 10
+    assert len(relay.told) - began <= 4
 
 
 def test_floors_are_durable_before_the_update_goes_on(tmp_path: Path) -> None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from outrider_agent.config import Telemetry
+from outrider_agent.config import Broker, Config, Device, Model, Telemetry
 from outrider_agent.control import Message
 from outrider_agent.errors import ConfigError
 from outrider_agent.outbox.store import Outbox
-from outrider_agent.supervisor.child import Child
+from outrider_agent.paths import Paths
+from outrider_agent.supervisor.child import CANNOT_START, Child
 from outrider_agent.supervisor.listeners import listen_unix
 from outrider_agent.supervisor.lock import only_agent
 from outrider_agent.supervisor.loop import Loop
 from outrider_agent.supervisor.sender import Sender
+from outrider_agent.supervisor.state import Release
+from outrider_agent.supervisor.workers import Workers
 from outrider_protocol import telemetry
 from outrider_protocol.messages import Ack, Event
 from tests.agent.supervisor.house import until
@@ -162,6 +167,53 @@ def test_one_agent_a_directory(tmp_path: Path) -> None:
     with only_agent(lock):
         listen_unix(path).close()
     orphaned.close()
+
+
+def test_a_child_that_cannot_be_started_has_ended(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AGT-SUP-10: without memory or descriptors for a process the supervisor goes on and hears of its end."""
+    monkeypatch.setattr("outrider_agent.supervisor.child.sys.executable", "/nonexistent/python")
+    heard = Heard(loop)
+    before = open_descriptors()
+    heard.child.start(["child_script"])
+    heard.child.send("message", {}, b"x")
+    heard.child.terminate(0.0)
+    heard.until(lambda: heard.ended, "end")
+    heard.child.wait(1.0)
+    assert heard.ended == [CANNOT_START]
+    assert open_descriptors() == before
+
+
+def test_descriptors_for_a_child_that_has_gone_are_closed(loop: Loop, script: Callable[[str], list[str]]) -> None:
+    """AGT-SUP-10: what was to be handed to a process that ended stays open nowhere."""
+    heard = Heard(loop)
+    before = open_descriptors()
+    heard.child.start(script("sys.exit(0)"))
+    until(lambda: heard.child._process is not None and heard.child._process.poll() is not None, "its end")
+    with Path("/dev/null").open("rb") as file:
+        for _ in range(5):
+            heard.child.send("shadow_on", {"n": 1}, fds=[file.fileno()])
+    heard.until(lambda: heard.ended, "end")
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_candidate_whose_address_is_taken_has_failed(tmp_path: Path, loop: Loop) -> None:
+    """AGT-SUP-10: another program on its port fails the candidate, and ends no supervisor."""
+    failed: list[dict[str, object]] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        model = Model(http=f"127.0.0.1:{taken.getsockname()[1]}")
+        config = Config(Device("dev-1", "x86-64"), Broker("127.0.0.1", 1), models={"har": model})
+        outbox = Outbox.open(tmp_path / "o.db", 1 << 20)
+        workers = Workers(loop, Paths.under(tmp_path), config, lambda: outbox)
+        workers.trial = SimpleNamespace(candidate_failed=failed.append)
+        workers.start_candidate(Release("har", "1.0", 1, "sha256:" + "a" * 64))
+        loop.run_once(0.1)
+    outbox.close()
+    assert [detail["error"] for detail in failed] == ["ConfigError"]
+    assert workers.all == []
 
 
 class Link:

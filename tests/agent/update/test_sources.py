@@ -191,7 +191,7 @@ def test_a_server_that_fails(house: House, authority: Authority, tmp_path: Path)
         HttpSource(url, house.ca).document(documents.ONLINE, LIMIT)
 
 
-@pytest.mark.parametrize("url", ["http://fleet.example", "ftp://127.0.0.1", "fleet", ""])
+@pytest.mark.parametrize("url", ["http://fleet.example", "ftp://127.0.0.1", "fleet", "", "http://127.0.0.1:x"])
 def test_addresses_that_are_not_asked(house: House, url: str) -> None:
     """AGT-SRC-5: plain HTTP beyond loopback, and what is no HTTP address."""
     with pytest.raises(HttpError):
