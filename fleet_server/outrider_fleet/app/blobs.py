@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outrider_fleet.app.fleet import Fleet
+from outrider_fleet.config import Home
 from outrider_fleet.errors import TamperedError, UnknownError
 from outrider_fleet.pki.files import sync_directory, write_public
 from outrider_fleet.store import sql
@@ -47,6 +48,17 @@ def path_of(fleet: Fleet, digest: str, what: str) -> Path:
     if not path.exists():
         raise UnknownError(f"{what}: blob {digest} was not uploaded")
     return path
+
+
+def sweep(home: Home) -> int:
+    """Remove what a server that was killed had half received or half written; returns how many files.
+
+    Only before requests are served: what is on its way looks the same.
+    """
+    found = [file for directory in (home.blobs, home.snapshots) for file in directory.glob(".*") if file.is_file()]
+    for file in found:
+        file.unlink()
+    return len(found)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import uvicorn
 from outrider_fleet import config as configuration
 from outrider_fleet.api import application
 from outrider_fleet.api.services import Services
+from outrider_fleet.app import blobs
 from outrider_fleet.config import FleetConfig, Home
 from outrider_fleet.errors import ConfigError, PortTakenError, ServerRunsError
 from outrider_fleet.pki.ca import CertificateAuthority
@@ -66,6 +67,7 @@ def serve(
         stack.enter_context(_only_one(place))
         listener = stack.enter_context(_listen(config, http_port))
         authority = CertificateAuthority.load(place.ca)
+        _log.info("%d files of an earlier life swept", blobs.sweep(place))
         database = open_database(place.url(config))
         stack.callback(database.close)
         parts = Parts(compose(place, config, database, authority), authority, mqtt_port)

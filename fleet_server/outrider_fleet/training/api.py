@@ -66,8 +66,9 @@ class Api:
     def fetch_snapshot(self, digest: str, path: Path) -> None:
         """Download a snapshot to `path`; raises `SnapshotDamagedError`."""
         beside, hashed = path.with_suffix(".part"), hashlib.sha256()
-        with self._open("GET", f"/snapshots/{digest}/file") as answer, beside.open("wb") as file:
-            while block := answer.read(_BLOCK_BYTES):
+        call = f"/snapshots/{digest}/file"
+        with self._open("GET", call) as answer, beside.open("wb") as file:
+            while block := _read(answer, _BLOCK_BYTES, call):
                 hashed.update(block)
                 file.write(block)
         if hashed.hexdigest() != ids.hex_of(digest):
@@ -79,7 +80,7 @@ class Api:
         """The published role of a model; None before its first release."""
         try:
             with self._open("GET", f"/trust/{model}.json") as answer:
-                return answer.read(limits.ROLE_BYTES)
+                return _read(answer, limits.ROLE_BYTES, f"/trust/{model}.json")
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -95,7 +96,7 @@ class Api:
 
     def _call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         with self._open(method, path, canonical.encode(body)) as answer:
-            data = answer.read(ANSWER_BYTES)
+            data = _read(answer, ANSWER_BYTES, f"{method} {path}")
         try:
             return canonical.decode(data, ANSWER_BYTES, "answer") if data else {}
         except ProtocolError as error:
@@ -112,6 +113,14 @@ class Api:
         except (OSError, HTTPException) as error:
             raise ApiError(f"{method} {path}: {error}") from error
         return answer
+
+
+def _read(answer: HTTPResponse, most: int, call: str) -> bytes:
+    """At most so many bytes; a server that went away meanwhile is away, like one that never answered."""
+    try:
+        return answer.read(most)
+    except (OSError, HTTPException) as error:
+        raise ApiError(f"{call}: {error or type(error).__name__}") from error
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

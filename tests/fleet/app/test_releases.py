@@ -112,6 +112,21 @@ def test_the_same_blob_uploaded_at_once(house: House) -> None:
     assert not list(house.home.blobs.glob(".*"))
 
 
+def test_half_uploads_of_a_killed_server_are_swept(house: House) -> None:
+    """SRV-5: what it had half received, or half written of a snapshot, goes; blobs and snapshots stay."""
+    house.publish("1.0", 1)
+    house.home.snapshots.mkdir(exist_ok=True)
+    kept = house.home.snapshots / f"{'ab' * 32}.db"
+    kept.write_bytes(b"a snapshot")
+    before = set(house.home.blobs.iterdir())
+    for left in (house.home.blobs / ".upload-x1", house.home.snapshots / ".00ff.new"):
+        left.write_bytes(b"half")
+    assert blobs.sweep(house.home) == 2
+    assert set(house.home.blobs.iterdir()) == before
+    assert list(house.home.snapshots.iterdir()) == [kept]
+    assert blobs.sweep(house.home) == 0
+
+
 def test_other_content_under_the_name(house: House) -> None:
     """REL-7: a version keeps its bytes."""
     house.publish("1.0", 1)
