@@ -207,7 +207,7 @@ class Channel:
         number = os.environ.get(CONTROL_FD, "")
         if not number.isdigit():
             raise ControlError(f"{CONTROL_FD} is not set")
-        _die_with_parent()
+        die_with_parent()
         return cls(socket.socket(fileno=int(number)))
 
     def fileno(self) -> int:
@@ -251,7 +251,8 @@ class Channel:
         self.sock.close()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends, however busy this one is."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

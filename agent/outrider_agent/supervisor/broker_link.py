@@ -7,7 +7,9 @@
    two devices of one name, or a broker that hangs up on everybody, make no storm.
 5. Certificate times are held against the later of clock and floor (`outrider_agent.tls`).
 6. The thread decides nothing: `Connected`, `Lost`, `Received` and `Refused` go to the loop.
-7. Whatever a broker sends, the thread goes on: what cannot be read ends that connection.
+7. At most `QUEUED` messages wait for the broker; beyond it `publish` says no. On a slow connection what is sent again
+   after every ack timeout would otherwise heap up.
+8. Whatever a broker sends, the thread goes on: what cannot be read ends that connection.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from outrider_protocol.messages import Presence
 CONNECT_S: Final = 10.0
 LOOP_S: Final = 1.0
 HELD_S: Final = 10.0
+QUEUED: Final = 64
 _SESSION_BITS: Final = 24  # connections of one start that have a number: ten years of trying, at one in 22 s
 
 
@@ -141,8 +144,10 @@ class BrokerLink:
         client = self._client
         if client is not None:
             offline = Presence(self._session, False).encode() if farewell else b""
-            _wait(client.publish(topics.presence(self._device), offline, 1, True), timeout_s)
-            client.disconnect()
+            told = client.publish(topics.presence(self._device), offline, 1, True)
+            _wait(told, timeout_s)
+            if told.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                client.disconnect()  # else the last will says it, when the connection ends with this process
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
@@ -176,7 +181,8 @@ class BrokerLink:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._device, clean_session=True)
         client.tls_set_context(self._credentials.context())
         client.connect_timeout = CONNECT_S
-        client.max_inflight_messages_set(64)
+        client.max_inflight_messages_set(QUEUED)
+        client.max_queued_messages_set(QUEUED)
         will = Presence(self._session, False).encode()
         client.will_set(topics.presence(self._device), will, qos=1, retain=True)
         client.on_connect, client.on_message, client.on_subscribe = (

@@ -1,7 +1,7 @@
 """Executions on this device: does what the machine decides, and tells it how the trial is going.
 
 1. Whatever fails, what serves goes on serving.
-2. Artifacts that nobody runs, returns to or fetches are removed at an execution's end.
+2. Artifacts that nobody runs, returns to or fetches are removed at an execution's end, with what their detectors kept.
 3. What cannot be saved now (a full disk) is tried again each `AGAIN_S`; the current release serves all the same.
 """
 
@@ -147,6 +147,10 @@ class Executions:
             for path in directory.iterdir() if directory.is_dir() else ():
                 if path.name not in kept:
                     self._disk.remove_tree(path)
+        drift = self._paths.var / "drift"
+        for path in drift.iterdir() if drift.is_dir() else ():
+            if path.name.partition(".")[0] not in kept:
+                self._disk.remove(path)
 
     # ---------------------------------------------------------------- the trial (`workers.Trial`)
 

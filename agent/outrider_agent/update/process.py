@@ -26,7 +26,7 @@ from outrider_agent.durable import Durable
 from outrider_agent.errors import AgentError, ControlError, DurableError
 from outrider_agent.paths import Paths
 from outrider_agent.supervisor.lock import in_turn
-from outrider_agent.update import download, identity, stage
+from outrider_agent.update import download, identity, stage, trust_file
 from outrider_agent.update.broker_source import BrokerSource
 from outrider_agent.update.bundle import Bundle
 from outrider_agent.update.claims import claim, claimed_order
@@ -100,6 +100,7 @@ class Update:
         if begin is None:
             raise ControlError("no task came")
         with in_turn(self._paths.update_lock):
+            trust_file.sweep(self._paths.trust)
             self._work(Task.of(begin))
 
     def _work(self, task: Task) -> None:

@@ -2,7 +2,8 @@
 
 Rules (docs/spec/local-api.md):
 
-- `probe` loads, passes the golden vectors, prints one JSON object and exits; it opens no socket.
+- `probe` loads, passes the golden vectors, prints one JSON object and exits; it opens no socket, and ends with the
+  update process that waits for it.
 - `serve` and `shadow` say `ready` only after hashing, loading, golden vectors and warming; else `failed`, exit 1.
 - The supervisor's end of file ends the worker at once; `stop` and `drain` hand over what is held first.
 """
@@ -342,6 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--role", choices=["serve", "shadow", "probe"], required=True)
     chosen = parser.parse_args(arguments)
     if chosen.role == "probe":
+        control.die_with_parent()
         return probe(chosen.artifact, chosen.model)
     try:
         return attend(chosen.artifact, chosen.model)

@@ -7,23 +7,25 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from outrider_agent.config import Broker
-from outrider_agent.supervisor.broker_link import BrokerLink, Connected, Credentials, Fact, Lost
+from outrider_agent.supervisor.broker_link import QUEUED, BrokerLink, Connected, Credentials, Fact, Lost
 from tests.agent.supervisor.house import Authority, until
 
 CONNACK = b"\x20\x02\x00\x00"
 
 
 class BadBroker:
-    """Answers each connection with a CONNACK and these bytes, then hangs up."""
+    """Answers each connection with a CONNACK and these bytes, then hangs up, or holds it and says nothing more."""
 
-    def __init__(self, authority: Authority, after: bytes) -> None:
-        self._after, self.connections = after, 0
+    def __init__(self, authority: Authority, after: bytes, *, holds: bool = False) -> None:
+        self._after, self._holds, self.connections = after, holds, 0
+        self._closing = threading.Event()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(authority.directory / "server.pem", authority.directory / "server.key")
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -39,12 +41,17 @@ class BadBroker:
                     sock.recv(4096)
                     sock.sendall(CONNACK + self._after)
                     self.connections += 1
+                    while self._holds and not self._closing.is_set():
+                        sock.settimeout(0.05)
+                        with suppress(TimeoutError):
+                            sock.recv(65_536)
             except ssl.SSLError:
                 continue
             except OSError:
                 return
 
     def close(self) -> None:
+        self._closing.set()
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self._thread.join()
@@ -76,6 +83,14 @@ def bad(request: pytest.FixtureRequest, authority: Authority) -> Iterator[BadBro
 def hanging_up(authority: Authority) -> Iterator[BadBroker]:
     """Accepts everybody, and nobody for long."""
     made = BadBroker(authority, b"")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def mute(authority: Authority) -> Iterator[BadBroker]:
+    """Accepts everybody, and acknowledges nothing."""
+    made = BadBroker(authority, b"", holds=True)
     yield made
     made.close()
 
@@ -112,6 +127,15 @@ def test_a_broker_that_hangs_up_on_everybody_makes_no_storm(hanging_up: BadBroke
     until_lost(link, 5)
     link.stop()
     assert time.monotonic() - began_s >= 0.125 + 0.25 + 0.5 + 1.0
+
+
+def test_what_waits_for_a_broker_is_bounded(mute: BadBroker, credentials: Credentials) -> None:
+    """AGT-SUP-11: what is sent again to a broker that takes nothing is refused, and does not heap up."""
+    link = BrokerLink("dev-1", Broker("127.0.0.1", mute.port), credentials, 1, lambda: None)
+    link.start()
+    until(lambda: sessions(list(link.facts())), "a connection")
+    assert [link.publish("o1/03/dev-1/up/bulk", bytes(1000)) for _ in range(200)] == [True] * QUEUED + [False] * 136
+    link.stop(0.1)
 
 
 def test_sessions_of_the_next_start_are_higher(hanging_up: BadBroker, credentials: Credentials) -> None:

@@ -313,6 +313,30 @@ def test_floors_are_durable_before_the_update_goes_on(tmp_path: Path) -> None:
     assert found == [floors]
 
 
+def test_what_nobody_returns_to_is_removed(tmp_path: Path) -> None:
+    """AGT-EXE-6: artifacts, downloads and detectors' memories of releases of long ago go; those of kept ones stay."""
+    paths, loop = Paths.under(tmp_path), Loop()
+    former = replace(RELEASE, digest="sha256:" + "b" * 64)
+    state = UpdateState(current=RELEASE, previous=former)
+    StateFile(paths.update, Durable()).begin()
+    StateFile(paths.update, Durable()).save(state)
+    drift = paths.var / "drift"
+    for name in (RELEASE.hex, former.hex, "c" * 64):
+        for folder in (paths.artifacts, paths.downloads):
+            (folder / name).mkdir(parents=True)
+        drift.mkdir(exist_ok=True)
+        (drift / f"{name}.json").write_text("{}")
+        (drift / f"{name}.json.corrupt").write_text("{}")
+    workers = SimpleNamespace(serving=None, all=[])
+    made = Executions(loop, paths, workers, Relay(), Recorder(), lambda: None, {})  # type: ignore[arg-type]  # simulators
+    made.discard_candidate(state)
+    loop.close()
+    for folder in (paths.artifacts, paths.downloads):
+        assert {path.name for path in folder.iterdir()} == {RELEASE.hex, former.hex}
+    assert {path.name.partition(".")[0] for path in drift.iterdir()} == {RELEASE.hex, former.hex}
+    assert len(list(drift.iterdir())) == 4
+
+
 def test_another_artifacts_attestation_counts_for_nothing(tmp_path: Path) -> None:
     """AGT-EXE-1: success is said by a worker that attests the very digest that was ordered, and by no other."""
     paths, loop = Paths.under(tmp_path), Loop()

@@ -29,6 +29,7 @@ from outrider_protocol import telemetry
 from outrider_protocol.messages import Ack, Event
 from tests.agent.supervisor.house import until
 from tests.agent.supervisor.world import World
+from tests.agent.worker.kit import write_artifact
 
 FORBIDDEN = {"numpy", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tuf", "cryptography", "urllib3"}
 
@@ -149,6 +150,23 @@ def test_a_child_dies_with_its_supervisor(tmp_path: Path, script: Callable[[str]
     process.wait()
     process.stdout.close()
     until(lambda: not running(pid), "child's end")
+
+
+def test_a_load_test_dies_with_its_update_process(tmp_path: Path) -> None:
+    """AGT-SUP-7: a model that hangs while it is tried is left running by no killed update process."""
+    write_artifact(tmp_path / "a")
+    (model,) = (tmp_path / "a").glob("*.onnx")
+    model.unlink()
+    os.mkfifo(model)  # the engine is loaded, and waits here for ever
+    parent = "import sys; from pathlib import Path; from outrider_agent.update.stage import load_test\n"
+    parent += "load_test(Path(sys.argv[1]), 'har')"
+    process = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path / "a")])
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    pid = int(until(children.read_text, "the load test").split()[0])
+    until(lambda: "onnxruntime_pybind11_state" in Path(f"/proc/{pid}/maps").read_text(), "it loads the model")
+    process.kill()
+    process.wait()
+    until(lambda: not running(pid), "its end", 10)
 
 
 def running(pid: int) -> bool:

@@ -59,6 +59,16 @@ def test_from_envelope_to_committed_artifact(device: Device) -> None:
     assert not list(device.paths.downloads.iterdir())
 
 
+def test_what_a_killed_update_process_left_is_swept_by_the_next(device: Device) -> None:
+    """AGT-TRF-2: an agent may run for years; update processes take turns, so nobody is in there."""
+    left = device.paths.trust / "scratch-left"
+    left.mkdir()
+    (left / "timestamp.json").write_text("{}")
+    said = device.update(device.trust.order(order_of(device.artifact("1.0"))))
+    assert said.op == "staged", said
+    assert not left.exists()
+
+
 def sign_with_another_key(device: Device, order: Order) -> bytes:
     from outrider_protocol import signing
 
