@@ -120,7 +120,7 @@ def _read(answer: HTTPResponse, most: int, call: str) -> bytes:
     try:
         return answer.read(most)
     except (OSError, HTTPException) as error:
-        raise ApiError(f"{call}: {error or type(error).__name__}") from error
+        raise ApiError(f"{call}: {str(error) or type(error).__name__}") from error
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
