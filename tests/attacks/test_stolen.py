@@ -162,7 +162,7 @@ def test_a_sequence_at_its_end(siege: Siege) -> None:
         siege.refused(SEQUENCE, locked_out.seq)
     siege.replace_director()
     siege.obeys()
-    again = replace(last, exp_ms=last.exp_ms + 1)  # the very envelope of before is not judged twice within minutes
+    again = replace(last, exp_ms=last.exp_ms - 1)  # the very envelope of before is not judged twice within minutes
     for stale in (again, replace(last, epoch=siege.world.trust.epoch, seq=siege.world.next_seq())):
         with siege.withstands():
             siege.desire(attacker.order(stale, "director"))
