@@ -50,7 +50,7 @@ from outrider_protocol.messages import Ack, Presence
 _LOG: Final = logging.getLogger(__name__)
 ASK_AGAIN_S: Final = (2.0, 4.0, 8.0, 30.0)
 STOP_S: Final = 5.0
-OUTBOX_AGAIN_S: Final = 10.0
+OUTBOX_AGAIN_S: Final = 5.0
 EVENTS_MOVED: Final = 10_000
 ORDER_BYTES_MAX: Final = 64 * 1024
 
